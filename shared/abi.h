@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the datapath (BPF) and the daemon agree on: keys and values of the pinned maps.
+ *
+ * Included by both sides; only <linux/types.h> below. Every structure is free of implicit padding
+ * and its size is asserted, since maps outlive the programs that made them. A change of any layout
+ * here is a new DATAPATH_VERSION: maps are pinned in a folder of that version.
+ *
+ * Byte order: __be fields and addresses are in network order, all others in host order. Addresses
+ * take 16 bytes; IPv4 stands as ::ffff:a.b.c.d (RFC 4291, 2.5.5.2), and FLOW_IPV6 tells the two
+ * apart, so that a mapped address seen on the wire is never taken for IPv4.
+ * Times are ticks: CLOCK_MONOTONIC in nanoseconds >> TICK_SHIFT, so about 16.8 ms; 32 bits of
+ * them wrap after 2.2 years.
+ */
+#pragma once
+
+#include <linux/types.h>
+
+#define DATAPATH_VERSION 1
+#define TICK_SHIFT       24
+#define TICKS_PER_SECOND (1000000000ULL >> TICK_SHIFT) /* 59; use for bounds, not for conversion */
+
+/* nf_conntrack's state names (net/netfilter/nf_conntrack_proto_tcp.c), UDP's two behind them. */
+enum flow_state {
+	FLOW_FREE = 0, /* the record holds no flow */
+	FLOW_SYN_SENT,
+	FLOW_SYN_RECV,
+	FLOW_ESTABLISHED,
+	FLOW_FIN_WAIT,
+	FLOW_CLOSE_WAIT,
+	FLOW_LAST_ACK,
+	FLOW_TIME_WAIT,
+	FLOW_CLOSE,
+	FLOW_UDP_UNREPLIED, /* until the client sends again after a reply */
+	FLOW_UDP_REPLIED,   /* a stream */
+	FLOW_STATE_COUNT,
+};
+
+/* Flow flags. The first two are part of the tuple, together called its kind. */
+#define FLOW_UDP       0x01
+#define FLOW_IPV6      0x02
+#define FLOW_KIND      (FLOW_UDP | FLOW_IPV6)
+#define FLOW_REPLIED   0x04 /* a packet came back */
+#define FLOW_ASSURED   0x08 /* both ends have proved to be there: never evicted for room */
+#define FLOW_REPLY_IN  0x10 /* replies are translated at ingress (another host answers) */
+#define FLOW_FIN_ORIG  0x20 /* the client has sent a FIN */
+#define FLOW_FIN_REPLY 0x40 /* the server has sent a FIN */
+#define FLOW_BUSY      0x80 /* being made or unmade: hands off */
+
+/* One direction of a flow: its packets as they are before translation. */
+struct flow_dir {
+	__be32 saddr[4], daddr[4];
+	__be16 sport, dport;
+	__u32 seen; /* tick of the last packet */
+	__u64 packets, bytes; /* a GSO packet counts as its segments; bytes of IP length */
+};
+
+/*
+ * A flow: two cache lines, one a direction, so that the two directions do not fight over one.
+ * A packet of one direction becomes the inverse of the other direction's tuple, as in
+ * nf_conntrack's pair of tuples.
+ */
+struct flow {
+	struct flow_dir original;
+	__u8 state; /* enum flow_state */
+	__u8 flags;
+	__u16 rule;       /* id */
+	__u16 seq;        /* changes whenever the record changes hands */
+	__u16 generation; /* of the rule set that this flow was last held against */
+	struct flow_dir reply;
+	__u32 ifindex; /* where the first packet came in */
+	__u32 created; /* tick */
+} __attribute__((aligned(8)));
+
+/*
+ * The hash index of the flow table: bucket = hash & mask. A slot is tag << 24 | record, the tag
+ * the hash's highest 8 bits; 0 is empty (record 0 is never used). `version` changes with every
+ * write to the bucket.
+ */
+#define INDEX_SLOTS      15
+#define INDEX_TAG_SHIFT  24
+#define INDEX_RECORD     0x00ffffffU
+struct index_bucket {
+	__u32 version;
+	__u32 slots[INDEX_SLOTS];
+};
+
+#define FLOW_WINDOW 16 /* records that the clock hand looks at under one lock */
+#define LOCK_COUNT  4096
+
+/* Per protocol and port, twice: the bank that packets use now, and the one being written. */
+#define PORT_LISTEN    0x80000000U /* flows to this port may live without a rule */
+#define PORT_REPLY_IN  0x40000000U /* replies from this port may need ingress translation */
+#define PORT_REPLY_OUT 0x20000000U /* replies from this port may need egress translation */
+#define PORT_MARKS     (PORT_LISTEN | PORT_REPLY_IN | PORT_REPLY_OUT)
+#define PORT_SHAPE     0x00ffffffU /* first shape of the port's rules; 0: none */
+struct port_entry {
+	__u32 bank[2];
+};
+#define PORT_INDEX(udp, port_host) (((udp) ? 65536U : 0U) + (port_host))
+#define PORT_COUNT                 131072
+
+/*
+ * How to look for the rules of a port: a chain of shapes, most specific first. All rules of one
+ * shape constrain the same things, so that one hash lookup finds which of them takes the packet,
+ * however many there are (tuple space search: Srinivasan, Suri, Varghese, SIGCOMM 1999).
+ */
+#define SHAPE_INTERFACE 0x01 /* the incoming interface is part of the key */
+#define SHAPE_LOCAL     0x02 /* the destination must be an address of this host */
+#define SHAPE_CHAIN_MAX 32   /* shapes on one port */
+#define SHAPE_COUNT     262144
+struct shape {
+	__u32 next;   /* 0: the last */
+	__u32 action; /* with no key at all: the action itself; 0: look in `matches` */
+	__u8 flags;
+	__u8 dst_length, src_length; /* of the 128-bit form; 0: not part of the key */
+	__u8 pad[5];
+};
+
+struct match_key {
+	__u32 shape;
+	__u32 ifindex; /* 0 without SHAPE_INTERFACE */
+	__be32 daddr[4], saddr[4]; /* masked */
+};
+
+/* What to do with a packet that a rule takes. Never changed once packets may see it. */
+#define ACTION_FOLDED 0x01 /* a range of ports onto one */
+#define ACTION_COUNT  131072
+struct action {
+	__u16 rule;                      /* id */
+	__u16 listen_first, target_first; /* ports, host order */
+	__u8 flags;
+	__u8 pad;
+};
+
+/* What a rule's dead flows added up to, and how many it made. */
+#define RULE_COUNT 65536 /* ids 1..65535 */
+struct rule_counters {
+	__u64 packets, bytes;
+	__u64 created, destroyed; /* flows */
+};
+
+/* Routes of type local: which destinations are this host's. Value is unused. */
+struct local_key {
+	__u32 length; /* of the 128-bit form */
+	__be32 addr[4];
+};
+#define LOCAL_COUNT 65536
+
+/*
+ * What a daemon that starts needs to know of the rules in force: id, text, origin. JSON, cut into
+ * parts; packets never look at it.
+ */
+#define REGISTRY_PART 256
+struct registry_key {
+	__u32 rule; /* id */
+	__u32 part; /* from 0 */
+};
+struct registry_value {
+	char text[REGISTRY_PART]; /* the last part ends with a NUL */
+};
+
+/* Read by packets, written by the daemon. */
+#define EVENTS_FLOWS   0x01
+#define EVENTS_PACKETS 0x02
+struct datapath_config {
+	__u32 hash_keys[16]; /* secret; the last two make one odd 64-bit number */
+	__u32 bank;          /* 0 or 1 */
+	__u32 generation;    /* of the rule set; its low 16 bits are held against flows */
+	__u32 flows_max;
+	__u32 events;                     /* EVENTS_*: who listens */
+	__u32 timeouts[FLOW_STATE_COUNT]; /* ticks */
+	__u32 sample_mask;                /* one packet in mask + 1 makes an event */
+};
+
+/* Written by packets that make or unmake a flow, on all processors. */
+struct flow_totals {
+	__u64 created, destroyed, expired, evicted, insert_failed;
+};
+
+/*
+ * Why a packet was left alone, or dropped. The names in datapath.c, used by `stats`, follow this
+ * order.
+ */
+enum packet_reason {
+	REASON_UNRELATED, /* no rule on its port and no flow */
+	REASON_NO_MATCH,  /* rules on its port, but none for its interface or addresses */
+	REASON_STRAY,     /* to a redirected port, no flow, and not able to begin one */
+	REASON_NOT_IP,
+	REASON_NOT_TCP_UDP,
+	REASON_FRAGMENT,  /* not the first: the ports are in the first */
+	REASON_TRUNCATED, /* headers or length beyond the packet's end */
+	REASON_MALFORMED, /* lengths that contradict each other */
+	REASON_EXTENSIONS, /* more IPv6 extension headers or VLAN tags than are walked */
+	/* From here on the packet was dropped. */
+	REASON_TABLE_FULL, /* flows-max reached and nothing to evict */
+	REASON_INDEX_FULL, /* its bucket is full */
+	REASON_PORTS_FULL, /* no source port is free towards the target */
+	REASON_REWRITE,    /* the kernel had no memory to write the headers */
+	REASON_COUNT,
+};
+#define REASON_FIRST_DROP REASON_TABLE_FULL
+
+/* Per processor. */
+struct cpu_counters {
+	__u64 packets, bytes; /* all that the hooks saw */
+	__u64 reasons[REASON_COUNT];
+	__u64 events_lost;
+	__u32 hand; /* next window of the flow table to look at for room */
+	__u32 pad;
+};
+
+enum event_kind {
+	EVENT_NEW,
+	EVENT_DESTROY,
+	EVENT_PACKET,
+};
+enum destroy_reason {
+	DESTROY_EXPIRED,
+	DESTROY_REOPENED, /* a SYN on a closing tuple began a new flow */
+	DESTROY_EVICTED,  /* unassured, and the room was needed */
+	DESTROY_RULE,     /* the rules say otherwise now */
+	DESTROY_REQUEST,
+};
+struct flow_event {
+	__u8 kind;      /* enum event_kind */
+	__u8 reason;    /* enum destroy_reason, with EVENT_DESTROY */
+	__u8 direction; /* with EVENT_PACKET: 0 original, 1 reply */
+	__u8 pad;
+	__u32 length;   /* with EVENT_PACKET: IP length */
+	struct flow flow;
+};
+
+/* The input of the sweep program, as packet data behind SWEEP_OFFSET bytes of zeros. */
+#define SWEEP_OFFSET 16
+#define SWEEP_BATCH  128
+struct sweep_item {
+	__u32 record;
+	__u32 seq;
+};
+
+#define ABI_ASSERT_SIZE(type, size)                                                                \
+	_Static_assert(sizeof(type) == (size), #type " has another size than the maps hold")
+ABI_ASSERT_SIZE(struct flow_dir, 56);
+ABI_ASSERT_SIZE(struct flow, 128);
+ABI_ASSERT_SIZE(struct index_bucket, 64);
+ABI_ASSERT_SIZE(struct port_entry, 8);
+ABI_ASSERT_SIZE(struct shape, 16);
+ABI_ASSERT_SIZE(struct match_key, 40);
+ABI_ASSERT_SIZE(struct action, 8);
+ABI_ASSERT_SIZE(struct rule_counters, 32);
+ABI_ASSERT_SIZE(struct local_key, 20);
+ABI_ASSERT_SIZE(struct registry_key, 8);
+ABI_ASSERT_SIZE(struct registry_value, 256);
+ABI_ASSERT_SIZE(struct datapath_config, 128);
+ABI_ASSERT_SIZE(struct flow_totals, 40);
+ABI_ASSERT_SIZE(struct cpu_counters, 24 + 8 * REASON_COUNT + 8);
+ABI_ASSERT_SIZE(struct flow_event, 136);

@@ -1,0 +1,459 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The configuration as a value, its statements, and the checks across its rules. How files and
+ * lines are read is in config-read.c.
+ */
+#include "shared/config.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "shared/config-read.h"
+#include "shared/duration.h"
+#include "shared/iface.h"
+#include "shared/rule-index.h"
+#include "shared/words.h"
+
+#define STATE(name) (1U << FLOW_##name)
+
+/*
+ * Names of `timeout`. Seconds by RFC 5382 (established: at least 2 h 4 min, which may be lowered
+ * here, for short-lived services) and RFC 4787 (UDP: at least 2 min once a stream).
+ */
+static const struct config_timeout {
+	const char *name;
+	uint32_t states;  /* bits by enum flow_state */
+	uint32_t seconds; /* default; 0: that of the group it belongs to */
+} config_timeouts[] = {
+	{"tcp-syn", STATE(SYN_SENT) | STATE(SYN_RECV), 60},
+	{"tcp-established", STATE(ESTABLISHED), 7440},
+	{"tcp-closing", STATE(FIN_WAIT) | STATE(CLOSE_WAIT) | STATE(LAST_ACK) | STATE(TIME_WAIT),
+	 120},
+	{"tcp-rst", STATE(CLOSE), 10},
+	{"udp", STATE(UDP_UNREPLIED), 30},
+	{"udp-stream", STATE(UDP_REPLIED), 300},
+	{"tcp-syn-sent", STATE(SYN_SENT), 0},
+	{"tcp-syn-recv", STATE(SYN_RECV), 0},
+	{"tcp-fin-wait", STATE(FIN_WAIT), 0},
+	{"tcp-close-wait", STATE(CLOSE_WAIT), 0},
+	{"tcp-last-ack", STATE(LAST_ACK), 0},
+	{"tcp-time-wait", STATE(TIME_WAIT), 0},
+};
+
+#define N_TIMEOUTS (sizeof(config_timeouts) / sizeof(config_timeouts[0]))
+
+/* Indices into setting_sources. */
+#define SETTING_FLOWS_MAX  0
+#define SETTING_TIMEOUT(i) (1 + (i))
+
+_Static_assert(SETTING_TIMEOUT(N_TIMEOUTS) == CONFIG_SETTINGS, "a place for each setting");
+
+static void config_set_timeout(struct config *c, uint32_t states, uint32_t seconds)
+{
+	for (unsigned state = 0; state < FLOW_STATE_COUNT; state++)
+		if (states & (1U << state))
+			c->timeouts[state] = seconds;
+}
+
+int config_new(struct config **ret)
+{
+	struct config *c = calloc(1, sizeof(*c));
+
+	if (!c)
+		return -ENOMEM;
+	c->flows_max = FLOWS_MAX_DEFAULT;
+	for (size_t i = 0; i < N_TIMEOUTS; i++)
+		if (config_timeouts[i].seconds > 0)
+			config_set_timeout(c, config_timeouts[i].states,
+					   config_timeouts[i].seconds);
+	*ret = c;
+	return 0;
+}
+
+static void config_rule_clear(struct config_rule *r)
+{
+	rule_free(r->rule);
+	free(r->source);
+	free(r->file);
+	free(r->text);
+}
+
+struct config *config_free(struct config *c)
+{
+	if (!c)
+		return NULL;
+	for (size_t i = 0; i < c->n_rules; i++)
+		config_rule_clear(&c->rules[i]);
+	for (size_t i = 0; i < CONFIG_SETTINGS; i++)
+		free(c->setting_sources[i]);
+	free(c->rules);
+	free(c->interfaces);
+	free(c);
+	return NULL;
+}
+
+/* ---- rules ---- */
+
+/* A growing array whose size is not kept: it grows at every power of two. */
+static int config_grow(void **array, size_t n, size_t size)
+{
+	void *grown;
+
+	if ((n & (n - 1)) != 0)
+		return 0;
+	grown = reallocarray(*array, n ? n * 2 : 1, size);
+	if (!grown)
+		return -ENOMEM;
+	*array = grown;
+	return 0;
+}
+
+/* Takes the rule over. */
+static int config_append_rule(struct config *c, struct rule **rule, const char *source,
+			      const struct diag_place *place)
+{
+	struct config_rule r = {.line = place->line, .column = place->column};
+
+	if (config_grow((void **)&c->rules, c->n_rules, sizeof(*c->rules)) < 0)
+		return -ENOMEM;
+	r.source = strdup(source);
+	r.text = place->text ? strdup(place->text) : NULL;
+	r.file = place->file ? strdup(place->file) : NULL;
+	if (!r.source || (place->text && !r.text) || (place->file && !r.file)) {
+		config_rule_clear(&r);
+		return -ENOMEM;
+	}
+	r.rule = take_ptr(*rule);
+	c->rules[c->n_rules++] = r;
+	return 0;
+}
+
+static int config_read_rule(struct config *c, const char *text, const char *source,
+			    const struct diag_place *place, struct diag *diag)
+{
+	_cleanup_(rule_freep) struct rule *rule = NULL;
+	int r;
+
+	r = rule_parse(text, place, diag, &rule);
+	if (r < 0)
+		return r;
+	if (!rule_check_supported(rule, place, diag))
+		return -EINVAL;
+	return config_append_rule(c, &rule, source, place);
+}
+
+int config_add_rule(struct config *c, const char *text, const char *source, struct diag *diag)
+{
+	struct diag_place place = {.column = 1, .text = text};
+
+	return config_read_rule(c, text, source, &place, diag);
+}
+
+/* ---- statements ---- */
+
+/* Whether a setting is made for the first time; reports if not. 1: yes, 0: no, or -ENOMEM. */
+static int config_claim_setting(struct config_line *l, size_t setting, const struct scan_word *at)
+{
+	char **source = &l->config->setting_sources[setting];
+
+	if (*source) {
+		scan_error(&l->scan, at, NULL, "\"%.*s\" is set twice, first at %s", SCAN_SHOW(at),
+			   *source);
+		return 0;
+	}
+	*source = strdup(l->source);
+	return *source ? 1 : -ENOMEM;
+}
+
+static bool config_knows_interface(const struct config *c, const struct scan_word *word)
+{
+	for (size_t i = 0; i < c->n_interfaces; i++)
+		if (scan_word_is(word, c->interfaces[i]))
+			return true;
+	return false;
+}
+
+static int config_read_interface(struct config_line *l)
+{
+	struct config *c = l->config;
+	struct scan_word word;
+	const char *problem;
+
+	if (!scan_peek(&l->scan, &word))
+		scan_error(&l->scan, &word, "write interface eth0", "the interface is missing");
+	while (!scan_gave_up(&l->scan) && scan_next(&l->scan, &word)) {
+		problem = iface_name_problem(word.start, word.length);
+		if (!problem && config_knows_interface(c, &word))
+			problem = "is given twice";
+		if (problem) {
+			scan_error(&l->scan, &word,
+				   memchr(word.start, ',', word.length)
+					   ? "separate interfaces by blanks"
+					   : NULL,
+				   "interface \"%.*s\" %s", SCAN_SHOW(&word), problem);
+			continue;
+		}
+		if (config_grow((void **)&c->interfaces, c->n_interfaces, sizeof(*c->interfaces)) <
+		    0)
+			return -ENOMEM;
+		scan_word_copy(&word, c->interfaces[c->n_interfaces++], IF_NAMESIZE);
+	}
+	return 0;
+}
+
+static int config_read_flows_max(struct config_line *l)
+{
+	struct scan_word word, keyword = l->keyword;
+	uint64_t value;
+	char hint[SCAN_HINT_MAX];
+	int r;
+
+	r = config_claim_setting(l, SETTING_FLOWS_MAX, &keyword);
+	if (r < 0)
+		return r;
+	scan_hint(hint, "write a number from %d to %d", FLOWS_MAX_LEAST, FLOWS_MAX_MOST);
+	if (!scan_next(&l->scan, &word)) {
+		scan_error(&l->scan, &word, hint, "the number of flows is missing");
+		return 0;
+	}
+	if (scan_word_number(&word, FLOWS_MAX_LEAST, FLOWS_MAX_MOST, &value) < 0)
+		scan_error(&l->scan, &word, hint, "\"%.*s\" is no value for \"flows-max\"",
+			   SCAN_SHOW(&word));
+	else
+		l->config->flows_max = (uint32_t)value;
+	return 0;
+}
+
+static const struct config_timeout *config_find_timeout(struct config_line *l,
+							const struct scan_word *word)
+{
+	const char *names[N_TIMEOUTS], *closest;
+	char hint[SCAN_HINT_MAX];
+
+	for (size_t i = 0; i < N_TIMEOUTS; i++) {
+		names[i] = config_timeouts[i].name;
+		if (scan_word_is(word, names[i]))
+			return &config_timeouts[i];
+	}
+	closest = words_closest(word->start, word->length, names, N_TIMEOUTS);
+	if (closest)
+		scan_hint(hint, "did you mean \"%s\"?", closest);
+	else
+		scan_hint(hint, "write tcp-syn, tcp-established, tcp-closing, tcp-rst, udp or "
+				"udp-stream");
+	scan_error(&l->scan, word, hint, "unknown timeout \"%.*s\"", SCAN_SHOW(word));
+	return NULL;
+}
+
+static bool config_take_seconds(struct config_line *l, uint32_t *ret)
+{
+	static const char hint[] = "write whole seconds from 1s to 30d: 30s, 5m, 2h4m";
+	char text[DURATION_STRLEN];
+	struct scan_word word;
+	uint64_t ms;
+
+	if (!scan_next(&l->scan, &word)) {
+		scan_error(&l->scan, &word, hint, "the duration is missing");
+		return false;
+	}
+	if (!scan_word_copy(&word, text, sizeof(text)) || duration_parse(text, &ms) < 0) {
+		scan_error(&l->scan, &word, hint, "\"%.*s\" is no duration", SCAN_SHOW(&word));
+		return false;
+	}
+	if (ms == 0 || ms % 1000 != 0 || ms / 1000 > CONFIG_TIMEOUT_MOST) {
+		scan_error(&l->scan, &word, hint, "%.*s is out of range", SCAN_SHOW(&word));
+		return false;
+	}
+	*ret = (uint32_t)(ms / 1000);
+	return true;
+}
+
+static int config_read_timeout(struct config_line *l)
+{
+	const struct config_timeout *t;
+	struct config *c = l->config;
+	struct scan_word name;
+	uint32_t seconds;
+	int r;
+
+	if (!scan_next(&l->scan, &name)) {
+		scan_error(&l->scan, &name, "write timeout udp 30s", "the timeout is missing");
+		return 0;
+	}
+	t = config_find_timeout(l, &name);
+	if (t) {
+		r = config_claim_setting(l, SETTING_TIMEOUT((size_t)(t - config_timeouts)), &name);
+		if (r < 0)
+			return r;
+	}
+	if (!config_take_seconds(l, &seconds) || !t)
+		return 0;
+	/* A single state's own timeout goes before its group's, whichever is written first. */
+	if (t->seconds == 0) {
+		c->single_timeouts |= t->states;
+		config_set_timeout(c, t->states, seconds);
+	} else {
+		config_set_timeout(c, t->states & ~c->single_timeouts, seconds);
+	}
+	return 0;
+}
+
+static int config_read_redirect(struct config_line *l)
+{
+	struct diag_place place = l->place;
+	struct scan_word rule;
+	int r;
+
+	scan_peek(&l->scan, &rule);
+	place.column += (unsigned)(rule.start - l->scan.text);
+	l->scan.offset = strlen(l->scan.text);
+	r = config_read_rule(l->config, rule.start, l->source, &place, l->scan.diag);
+	return r == -ENOMEM ? r : 0;
+}
+
+static int config_read_include(struct config_line *l)
+{
+	struct scan_word pattern, more;
+
+	if (!scan_next(&l->scan, &pattern)) {
+		scan_error(&l->scan, &pattern, "write include rules.d/*.conf",
+			   "the file is missing");
+		return 0;
+	}
+	/* Left for the caller to report: part of a name would be looked for otherwise. */
+	if (scan_peek(&l->scan, &more))
+		return 0;
+	return config_include(l, &pattern);
+}
+
+static const struct config_statement {
+	const char *keyword;
+	int (*read)(struct config_line *l);
+} config_statements[] = {
+	{"interface", config_read_interface}, {"include", config_read_include},
+	{"flows-max", config_read_flows_max}, {"timeout", config_read_timeout},
+	{"redirect", config_read_redirect},
+};
+
+#define N_STATEMENTS (sizeof(config_statements) / sizeof(config_statements[0]))
+
+static void config_report_statement(struct config_line *l)
+{
+	const struct scan_word *word = &l->keyword;
+	const char *keywords[N_STATEMENTS], *closest;
+	char hint[SCAN_HINT_MAX];
+
+	for (size_t i = 0; i < N_STATEMENTS; i++)
+		keywords[i] = config_statements[i].keyword;
+	closest = words_closest(word->start, word->length, keywords, N_STATEMENTS);
+	if (scan_word_is(word, "tcp") || scan_word_is(word, "udp") || scan_word_is(word, "tcp+udp"))
+		scan_hint(hint, "write redirect %.*s", SCAN_SHOW(word));
+	else if (closest)
+		scan_hint(hint, "did you mean \"%s\"?", closest);
+	else
+		scan_hint(hint, "write interface, include, flows-max, timeout or redirect");
+	scan_error(&l->scan, word, hint, "unknown statement \"%.*s\"", SCAN_SHOW(word));
+}
+
+int config_read_statement(struct config_line *l)
+{
+	struct scan_word word;
+	int r = 0;
+
+	if (!scan_next(&l->scan, &l->keyword))
+		return 0;
+	for (size_t i = 0; i < N_STATEMENTS; i++) {
+		if (!scan_word_is(&l->keyword, config_statements[i].keyword))
+			continue;
+		r = config_statements[i].read(l);
+		if (r == 0 && l->scan.n_errors == 0 && scan_next(&l->scan, &word))
+			scan_error(&l->scan, &word, NULL, "unexpected \"%.*s\"", SCAN_SHOW(&word));
+		return r;
+	}
+	config_report_statement(l);
+	return 0;
+}
+
+/* ---- checks across rules ---- */
+
+/* Where a rule, or a part of it that was found in its text, stands. */
+static struct diag_place config_rule_place(const struct config_rule *r, enum rule_part part)
+{
+	const struct rule_span *span = &r->rule->spans[part];
+	struct diag_place place = {
+		.file = r->file, .line = r->line, .column = r->column, .text = r->text};
+
+	if (place.column && span->length) {
+		place.column += span->offset;
+		place.width = span->length;
+	}
+	return place;
+}
+
+static void config_report_name(struct diag *diag, const struct config_rule *first,
+			       const struct config_rule *second)
+{
+	struct diag_place place = config_rule_place(second, RULE_PART_NAME);
+
+	diag_add(diag, DIAG_CONFLICT, &place, "names are unique",
+		 "the name \"%s\" is taken by the rule at %s", second->rule->name, first->source);
+}
+
+static int config_report_conflict(struct diag *diag, const struct config_rule *first,
+				  const struct config_rule *second)
+{
+	struct diag_place place = config_rule_place(second, RULE_PART_LISTEN);
+	_cleanup_(freep) char *text = NULL;
+	int r;
+
+	if (rule_equal(first->rule, second->rule)) {
+		diag_add(diag, DIAG_CONFLICT, &place, "remove one of them",
+			 "the same rule stands at %s", first->source);
+		return 0;
+	}
+	r = rule_format(first->rule, &text);
+	if (r < 0)
+		return r;
+	diag_add(diag, DIAG_CONFLICT, &place,
+		 "narrow one down by an address, an interface, \"from\" or a smaller range",
+		 "conflict with \"%s\" at %s: no criterion says which goes first", text,
+		 first->source);
+	return 0;
+}
+
+static int config_check_rule(const struct config *c, const struct rule_index *index,
+			     const struct config_rule *rule, struct diag *diag)
+{
+	size_t first;
+	bool same = false;
+
+	if (rule_index_find_conflict(index, rule->rule, &first)) {
+		same = rule_equal(c->rules[first].rule, rule->rule);
+		if (config_report_conflict(diag, &c->rules[first], rule) < 0)
+			return -ENOMEM;
+	}
+	if (!same && rule->rule->name[0] && rule_index_find_name(index, rule->rule->name, &first))
+		config_report_name(diag, &c->rules[first], rule);
+	return 0;
+}
+
+int config_check(const struct config *c, struct diag *diag)
+{
+	_cleanup_(rule_index_freep) struct rule_index *index = NULL;
+	size_t before = diag->n_items;
+	int r;
+
+	r = rule_index_new(&index);
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < c->n_rules; i++) {
+		r = config_check_rule(c, index, &c->rules[i], diag);
+		if (r < 0)
+			return r;
+		r = rule_index_add(index, c->rules[i].rule, i);
+		if (r < 0)
+			return r;
+	}
+	return diag->n_items > before ? -EINVAL : 0;
+}

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The configuration file (docs: redirectd.conf(5)): one statement a line, `#` comments.
+ *
+ * Statements are a table of {keyword, handler}. A parsed configuration is checked completely:
+ * every syntax error, every name used twice, every conflict between two rules (both places are
+ * named) is in the diag. The daemon and `redirectctl check` use this same module.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "shared/abi.h"
+#include "shared/cleanup.h"
+#include "shared/diag.h"
+#include "shared/rule.h"
+
+struct config_rule {
+	struct rule *rule; /* owned */
+	char *source;	   /* owned, "FILE:LINE", or "command line" */
+	/* Where its text stands, for messages; owned. */
+	char *file; /* NULL: not in a file */
+	unsigned line, column;
+	char *text; /* the whole line, or the rule alone */
+};
+
+/* Settings that may be made once: `flows-max` and each name of `timeout`. */
+#define CONFIG_SETTINGS 13
+
+struct config {
+	/* `interface`: what rules without `on` apply to; none: any. */
+	char (*interfaces)[IF_NAMESIZE];
+	size_t n_interfaces;
+	uint32_t flows_max; /* `flows-max`; FLOWS_MAX_DEFAULT */
+	/* `timeout NAME DURATION`: seconds, by enum flow_state. */
+	uint32_t timeouts[FLOW_STATE_COUNT];
+	struct config_rule *rules;
+	size_t n_rules;
+
+	/* For reading on: where settings were made ("FILE:LINE"; owned; NULL: not yet), and which
+	 * timeouts come from the name of a single state, which a group's leaves alone. */
+	char *setting_sources[CONFIG_SETTINGS];
+	uint32_t single_timeouts; /* bits by enum flow_state */
+};
+
+#define FLOWS_MAX_DEFAULT 262144
+#define FLOWS_MAX_LEAST	  64
+#define FLOWS_MAX_MOST	  16777216
+
+#define CONFIG_TIMEOUT_MOST 2592000	       /* seconds: 30 days; the least is 1 */
+#define CONFIG_FILE_MAX	    (64 * 1024 * 1024) /* bytes */
+#define CONFIG_DEPTH_MAX    16		       /* files that include each other */
+
+/* Every default, no rule. Returns 0 or -ENOMEM. */
+int config_new(struct config **ret);
+struct config *config_free(struct config *c); /* takes NULL, returns NULL */
+DEFINE_CLEANUP(struct config, config_free)
+
+/*
+ * Reads `path` and what it includes into `c` (`include` takes a glob(7) pattern, relative to the
+ * folder of the file that it stands in; no match is no error, but a missing file without any
+ * wildcard is, and so is a file that includes itself). Returns 0; -EINVAL when diag received an
+ * error (the config is then not to be used); -ENOENT when `path` itself does not exist (diag says
+ * so).
+ */
+int config_read_file(struct config *c, const char *path, struct diag *diag);
+
+/* The same for a text in memory, named `name` in messages. */
+int config_read_text(struct config *c, const char *name, const char *text, struct diag *diag);
+
+/* Adds one rule given outside of files (`-r`, the socket). `source` is copied. 0 or -EINVAL. */
+int config_add_rule(struct config *c, const char *text, const char *source, struct diag *diag);
+
+/*
+ * Names used twice and rules in conflict, over all rules of `c`: O(n) for distinct ports.
+ * Called by config_read_*() at their end; call it again after config_add_rule().
+ */
+int config_check(const struct config *c, struct diag *diag);

@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Rules and diagnostics as JSON: see rule-json.h. Relies on jansson, whose json_pack() takes over
+ * every reference passed with `o` also when it fails.
+ */
+#include "shared/rule-json.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "shared/cleanup.h"
+#include "shared/varlink.h"
+
+#define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
+
+json_t *rule_json_counter(uint64_t value)
+{
+	return json_integer(value > INT64_MAX ? INT64_MAX : (json_int_t)value);
+}
+
+/* "192.0.2.1", "2001:db8::/64" without brackets; null for "no address". */
+static json_t *address_pack(const struct ip_prefix *p)
+{
+	char address[IP_PREFIX_STRLEN], text[IP_PREFIX_STRLEN + 8];
+
+	if (p->family == 0)
+		return json_null();
+	ip_address_format(p, address);
+	if (ip_prefix_is_host(p))
+		return json_string(address);
+	snprintf(text, sizeof(text), "%s/%u", address, p->length);
+	return json_string(text);
+}
+
+static json_t *ports_pack(const struct port_range *p)
+{
+	return json_pack("[i,i]", p->first, p->last);
+}
+
+static json_t *listen_address_pack(const struct rule *r)
+{
+	switch (r->listen) {
+	case RULE_LISTEN_LOCAL:
+		return json_null();
+	case RULE_LISTEN_PREFIX:
+		return address_pack(&r->listen_prefix);
+	case RULE_LISTEN_ANY:
+		return json_string("*");
+	}
+	return NULL;
+}
+
+static const char *protocol_name(unsigned protocols)
+{
+	switch (protocols) {
+	case RULE_TCP:
+		return "tcp";
+	case RULE_UDP:
+		return "udp";
+	}
+	return "tcp+udp";
+}
+
+/* Appends and takes over `item`; with NULL for either the array is given up. */
+static json_t *array_add(json_t *array, json_t *item)
+{
+	if (array && item && json_array_append_new(array, item) == 0)
+		return array;
+	if (!array)
+		json_decref(item);
+	json_decref(array);
+	return NULL;
+}
+
+static json_t *targets_pack(const struct rule *r)
+{
+	json_t *array = json_array();
+
+	for (size_t i = 0; i < r->n_targets && array; i++) {
+		const struct rule_target *t = &r->targets[i];
+
+		array = array_add(array, json_pack("{s:o, s:o, s:I}", "address",
+						   address_pack(&t->address), "ports",
+						   ports_pack(&t->ports), "weight",
+						   (json_int_t)t->weight));
+	}
+	return array;
+}
+
+static json_t *interfaces_pack(const struct rule *r)
+{
+	json_t *array = json_array();
+
+	for (size_t i = 0; i < r->n_interfaces && array; i++)
+		array = array_add(array, varlink_text(r->interfaces[i]));
+	return array;
+}
+
+static json_t *from_pack(const struct rule *r)
+{
+	json_t *array = json_array();
+
+	for (size_t i = 0; i < r->n_from && array; i++)
+		array = array_add(array, address_pack(&r->from[i]));
+	return array;
+}
+
+int rule_json_pack(const struct rule *r, const struct rule_json_entry *e, json_t **ret)
+{
+	_cleanup_(freep) char *text = NULL;
+	json_t *json;
+	int ret_format = rule_format(r, &text);
+
+	if (ret_format < 0)
+		return ret_format;
+	json = json_pack("{s:I, s:o, s:o, s:s, s:o, s:{s:o, s:o}, s:o, s:o, s:s, s:o, s:b,"
+			 " s:{s:o, s:o, s:o, s:o}}",
+			 "id", (json_int_t)e->id, "name", varlink_text(r->name[0] ? r->name : NULL),
+			 "rule", varlink_text(text), "protocol", protocol_name(r->protocols),
+			 "interfaces", interfaces_pack(r), "listen", "address",
+			 listen_address_pack(r), "ports", ports_pack(&r->ports), "targets",
+			 targets_pack(r), "from", from_pack(r), "origin", e->origin, "source",
+			 varlink_text(e->source), "enabled", !r->disabled, "counters", "packets",
+			 rule_json_counter(e->packets), "bytes", rule_json_counter(e->bytes),
+			 "flows", rule_json_counter(e->flows), "active",
+			 rule_json_counter(e->active));
+	if (!json)
+		return -ENOMEM;
+	*ret = json;
+	return 0;
+}
+
+/* By enum diag_code. */
+static const char *const code_names[] = {
+	[DIAG_INVALID] = "invalid",
+	[DIAG_CONFLICT] = "conflict",
+	[DIAG_UNSUPPORTED] = "unsupported",
+	[DIAG_FAILED] = "failed",
+};
+
+/* Lines, columns and widths: 0 means that there is none. */
+static json_t *number_pack(unsigned value)
+{
+	return value ? json_integer(value) : json_null();
+}
+
+int rule_json_pack_diag(const struct diag *d, json_t **ret)
+{
+	json_t *array = json_array();
+
+	for (size_t i = 0; i < d->n_items && array; i++) {
+		const struct diag_item *item = &d->items[i];
+
+		array = array_add(array,
+				  json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "code",
+					    code_names[item->code], "file", varlink_text(item->file),
+					    "line", number_pack(item->line), "column",
+					    number_pack(item->column), "width",
+					    number_pack(item->width), "text",
+					    varlink_text(item->text), "message",
+					    varlink_text(item->message), "hint",
+					    varlink_text(item->hint)));
+	}
+	if (!array)
+		return -ENOMEM;
+	*ret = array;
+	return 0;
+}
+
+/* A member that may be missing or null; false when it is something else than a string. */
+static bool string_member(const json_t *object, const char *key, const char **ret)
+{
+	const json_t *value = json_object_get(object, key);
+
+	if (value && !json_is_null(value) && !json_is_string(value))
+		return false;
+	*ret = json_string_value(value);
+	return true;
+}
+
+static bool number_member(const json_t *object, const char *key, unsigned *ret)
+{
+	const json_t *value = json_object_get(object, key);
+	json_int_t number = json_integer_value(value);
+
+	if (value && !json_is_null(value) && !json_is_integer(value))
+		return false;
+	if (number < 0 || number > INT32_MAX)
+		return false;
+	*ret = (unsigned)number;
+	return true;
+}
+
+static bool code_member(const json_t *object, enum diag_code *ret)
+{
+	const char *name = json_string_value(json_object_get(object, "code"));
+
+	for (size_t i = 0; name && i < ARRAY_SIZE(code_names); i++) {
+		if (strcmp(name, code_names[i]) != 0)
+			continue;
+		*ret = (enum diag_code)i;
+		return true;
+	}
+	return false;
+}
+
+int rule_json_unpack_diag(const json_t *array, struct diag *d)
+{
+	const json_t *item;
+	size_t i;
+
+	if (!json_is_array(array))
+		return -EBADMSG;
+	json_array_foreach(array, i, item) {
+		struct diag_place place = { 0 };
+		const char *message, *hint;
+		enum diag_code code;
+
+		if (!code_member(item, &code) || !string_member(item, "file", &place.file) ||
+		    !number_member(item, "line", &place.line) ||
+		    !number_member(item, "column", &place.column) ||
+		    !number_member(item, "width", &place.width) ||
+		    !string_member(item, "text", &place.text) ||
+		    !string_member(item, "message", &message) || !message ||
+		    !string_member(item, "hint", &hint))
+			return -EBADMSG;
+		diag_add(d, code, &place, hint, "%s", message);
+	}
+	return 0;
+}
