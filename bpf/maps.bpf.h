@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Every map of the datapath. Sizes that depend on flows-max are set by the daemon before loading.
+ * The maps that the daemon reads or writes in bulk are mappable, so that a dump, a sweep's search
+ * and a change of 10,000 rules cost no system call an entry.
+ */
+#pragma once
+
+#include <linux/bpf.h>
+
+#include <bpf/bpf_helpers.h>
+
+#include "parse.bpf.h"
+#include "shared/abi.h"
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct datapath_config);
+} config SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, PORT_COUNT);
+	__type(key, __u32);
+	__type(value, struct port_entry);
+} ports SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, SHAPE_COUNT);
+	__type(key, __u32);
+	__type(value, struct shape);
+} shapes SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 4 * RULE_COUNT);
+	__type(key, struct match_key);
+	__type(value, __u32); /* action */
+} matches SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, ACTION_COUNT);
+	__type(key, __u32);
+	__type(value, struct action);
+} actions SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, LOCAL_COUNT);
+	__type(key, struct local_key);
+	__type(value, __u32);
+} locals SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1); /* set by the daemon */
+	__type(key, __u32);
+	__type(value, struct flow);
+} flows SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1); /* a power of two, set by the daemon */
+	__type(key, __u32);
+	__type(value, struct index_bucket);
+} flow_index SEC(".maps");
+
+/* A lock a cache line; apart from what they guard, since a map with locks cannot be mapped. */
+struct lock_line {
+	struct bpf_spin_lock lock;
+	__u32 pad[15];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, LOCK_COUNT);
+	__type(key, __u32);
+	__type(value, struct lock_line);
+} flow_locks SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct flow_totals);
+} totals SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, RULE_COUNT);
+	__type(key, __u32);
+	__type(value, struct rule_counters);
+} rule_totals SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct cpu_counters);
+} counters SEC(".maps");
+
+/*
+ * The packet that this processor makes a flow for: how the global functions of the slow path get
+ * at it. They take only numbers (kernels before 5.12 allow no pointers there) and are verified
+ * once each, which keeps the whole within the verifier's limit.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct packet);
+} current SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 16 * RULE_COUNT);
+	__type(key, struct registry_key);
+	__type(value, struct registry_value);
+} registry SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 20);
+} events SEC(".maps");
+
+/* Set by the daemon before loading, so that the verifier drops the branch not taken. */
+const volatile __u32 flow_records = 1; /* entries of `flows`, a multiple of FLOW_WINDOW */
+const volatile __u32 index_mask = 0;   /* entries of `flow_index` - 1 */
+const volatile __u8 coarse_clock = 1;  /* bpf_ktime_get_coarse_ns: Linux 5.11 */

@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The flow table: records of whole flows, and a hash index that finds them by the tuple of either
+ * direction. Owns `flows` and `flow_index`; knows nothing of rules or of what a packet becomes.
+ *
+ * Reading takes no lock: a slot is only a hint, the record's own tuples decide, and `seq` tells
+ * when a record changed hands meanwhile. Writing: whoever sets FLOW_BUSY under the record's lock
+ * owns the record; a bucket is written under its own lock, and `version` shows a writer whether
+ * the bucket is still what it searched for duplicates. No two locks are ever held at once.
+ *
+ * The index holds the hash's low bits as bucket and high 8 bits as tag. The hash is NH (UMAC,
+ * RFC 4418, 5.2) over the tuple with a secret key, then multiply-shift: for anyone without the key
+ * two tuples collide with a probability near 2^-32, so nobody can choose the bucket.
+ */
+#pragma once
+
+#include <linux/bpf.h>
+
+#include <bpf/bpf_helpers.h>
+
+#include "maps.bpf.h"
+#include "parse.bpf.h"
+#include "stats.bpf.h"
+
+enum table_direction {
+	DIRECTION_ORIGINAL,
+	DIRECTION_REPLY,
+};
+
+/* What a lookup found: the record, as it was then. */
+struct found {
+	struct flow *flow;
+	__u32 record;
+	__u16 seq;
+	__u16 direction; /* enum table_direction */
+};
+
+static __always_inline __u64 hash_pair(__u32 a, __u32 b, const __u32 *keys)
+{
+	return (__u64)(__u32)(a + keys[0]) * (__u32)(b + keys[1]);
+}
+
+static __always_inline __u32 table_hash(const struct datapath_config *c, const struct tuple *t)
+{
+	const __u32 *k = c->hash_keys;
+	__u64 h = hash_pair(t->saddr[3], t->daddr[3], k) + hash_pair(t->ports, t->kind, k + 2);
+
+	if (t->kind & FLOW_IPV6) {
+		h += hash_pair(t->saddr[0], t->daddr[0], k + 4);
+		h += hash_pair(t->saddr[1], t->daddr[1], k + 6);
+		h += hash_pair(t->saddr[2], t->daddr[2], k + 8);
+	}
+	h ^= h >> 32;
+	return (h * (((__u64)k[15] << 32 | k[14]) | 1)) >> 32;
+}
+
+static __always_inline struct flow *table_record(__u32 record)
+{
+	return bpf_map_lookup_elem(&flows, &record);
+}
+
+static __always_inline struct index_bucket *table_bucket(__u32 hash)
+{
+	__u32 bucket = hash & index_mask;
+
+	return bpf_map_lookup_elem(&flow_index, &bucket);
+}
+
+/* Records share a lock by window, buckets by number. */
+static __always_inline struct lock_line *table_lock(__u32 number)
+{
+	__u32 key = number & (LOCK_COUNT - 1);
+
+	return bpf_map_lookup_elem(&flow_locks, &key);
+}
+
+static __always_inline bool table_same_addr(const __be32 a[4], const __be32 b[4])
+{
+	return ((const __u64 *)a)[0] == ((const __u64 *)b)[0] &&
+	       ((const __u64 *)a)[1] == ((const __u64 *)b)[1];
+}
+
+static __always_inline bool table_matches(const struct flow_dir *d, const struct tuple *t)
+{
+	/* Ports and the last address word differ most; looked at first. */
+	return *(const __u32 *)&d->sport == t->ports && d->saddr[3] == t->saddr[3] &&
+	       table_same_addr(d->daddr, t->daddr) && table_same_addr(d->saddr, t->saddr);
+}
+
+/* Finds the flow that a tuple belongs to, in either direction, expired or not. */
+static __always_inline bool table_find(const struct tuple *t, __u32 hash, struct found *ret)
+{
+	struct index_bucket *bucket = table_bucket(hash);
+
+	if (!bucket)
+		return false;
+	for (int i = 0; i < INDEX_SLOTS; i++) {
+		__u32 slot = *(volatile __u32 *)&bucket->slots[i];
+		struct flow *f;
+
+		if (!slot || slot >> INDEX_TAG_SHIFT != hash >> INDEX_TAG_SHIFT)
+			continue;
+		f = table_record(slot & INDEX_RECORD);
+		if (!f)
+			continue;
+		ret->seq = *(volatile __u16 *)&f->seq;
+		if ((f->flags & FLOW_KIND) != t->kind || f->state == FLOW_FREE)
+			continue;
+		if (table_matches(&f->original, t))
+			ret->direction = DIRECTION_ORIGINAL;
+		else if (table_matches(&f->reply, t))
+			ret->direction = DIRECTION_REPLY;
+		else
+			continue;
+		ret->record = slot & INDEX_RECORD;
+		ret->flow = f;
+		return true;
+	}
+	return false;
+}
+
+static __always_inline struct tuple table_tuple(const struct flow_dir *d, __u32 kind)
+{
+	struct tuple t;
+
+	__builtin_memcpy(t.saddr, d->saddr, 16);
+	__builtin_memcpy(t.daddr, d->daddr, 16);
+	t.sport = d->sport;
+	t.dport = d->dport;
+	t.kind = kind;
+	return t;
+}
+
+/*
+ * Enters one direction of a record that the caller owns. Returns 0, TABLE_FULL, or the record that
+ * has the tuple already.
+ *
+ * This and the next are global functions: the verifier looks at them once, not once a call. Their
+ * arguments are therefore numbers (kernels before 5.12 take nothing else).
+ */
+#define TABLE_FULL  0xffffffffU
+#define TABLE_TRIES 4
+
+__noinline __u32 table_index_add(__u32 record, __u32 direction)
+{
+	struct datapath_config *c = config_get();
+	struct flow *f = table_record(record);
+	struct index_bucket *bucket;
+	struct lock_line *line;
+	struct found found;
+	struct tuple t;
+	__u32 hash;
+
+	if (!c || !f)
+		return TABLE_FULL;
+	t = table_tuple(direction == DIRECTION_REPLY ? &f->reply : &f->original,
+			f->flags & FLOW_KIND);
+	hash = table_hash(c, &t);
+	bucket = table_bucket(hash);
+	line = table_lock(hash);
+	if (!bucket || !line)
+		return TABLE_FULL;
+	for (int i = 0; i < TABLE_TRIES; i++) {
+		__u32 version = *(volatile __u32 *)&bucket->version;
+		int done = 0;
+
+		if (table_find(&t, hash, &found))
+			return found.record;
+		bpf_spin_lock(&line->lock);
+		if (bucket->version == version) {
+			done = 1;
+			for (int s = 0; s < INDEX_SLOTS; s++) {
+				if (bucket->slots[s])
+					continue;
+				bucket->slots[s] = (hash & ~INDEX_RECORD) | record;
+				bucket->version++;
+				done = 2;
+				break;
+			}
+		}
+		bpf_spin_unlock(&line->lock);
+		if (done == 2)
+			return 0;
+		if (done == 1)
+			return TABLE_FULL;
+	}
+	return TABLE_FULL;
+}
+
+/* Takes one direction of an owned record out of the index. */
+__noinline int table_index_remove(__u32 record, __u32 direction)
+{
+	struct datapath_config *c = config_get();
+	struct flow *f = table_record(record);
+	struct index_bucket *bucket;
+	struct lock_line *line;
+	struct tuple t;
+	__u32 hash;
+
+	if (!c || !f)
+		return 0;
+	t = table_tuple(direction == DIRECTION_REPLY ? &f->reply : &f->original,
+			f->flags & FLOW_KIND);
+	hash = table_hash(c, &t);
+	bucket = table_bucket(hash);
+	line = table_lock(hash);
+	if (!bucket || !line)
+		return 0;
+	bpf_spin_lock(&line->lock);
+	for (int s = 0; s < INDEX_SLOTS; s++) {
+		if (bucket->slots[s] != ((hash & ~INDEX_RECORD) | record))
+			continue;
+		bucket->slots[s] = 0;
+		bucket->version++;
+		break;
+	}
+	bpf_spin_unlock(&line->lock);
+	return 1;
+}
+
+/* Ticks are compared by difference, so that their wrap does no harm. */
+static __always_inline bool table_expired(const struct datapath_config *c, const struct flow *f,
+					  __u32 now)
+{
+	__u32 idle = now - f->original.seen, idle_reply = now - f->reply.seen;
+	__u32 state = f->state;
+
+	if ((__s32)(idle_reply - idle) < 0)
+		idle = idle_reply;
+	if (state >= FLOW_STATE_COUNT)
+		return false;
+	return (__s32)idle > 0 && idle > c->timeouts[state];
+}
+
+/* Takes the record over if it is still what the caller saw; it is then FLOW_BUSY and his. */
+static __always_inline bool table_own(struct flow *f, __u32 record, __u16 seq)
+{
+	struct lock_line *line = table_lock(record / FLOW_WINDOW);
+	bool mine = false;
+
+	if (!line)
+		return false;
+	bpf_spin_lock(&line->lock);
+	if (f->seq == seq && !(f->flags & FLOW_BUSY)) {
+		f->flags |= FLOW_BUSY;
+		f->seq++;
+		mine = true;
+	}
+	bpf_spin_unlock(&line->lock);
+	return mine;
+}
+
+/* Gives an owned record back as free. The index must not know it any more. */
+static __always_inline void table_release(struct flow *f)
+{
+	f->state = FLOW_FREE;
+	barrier();
+	f->flags = 0;
+}

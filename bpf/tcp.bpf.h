@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * TCP states from the flags of both directions, with nf_conntrack's names and meanings
+ * (net/netfilter/nf_conntrack_proto_tcp.c). Unlike there, a FIN is remembered by direction, so
+ * that one sent again does not look like the other end's.
+ */
+#pragma once
+
+#include "parse.bpf.h"
+#include "shared/abi.h"
+
+/* May a packet with these flags begin a flow? SYN, and anything that shows a living connection:
+ * after a reboot the rule alone tells how to go on. Not RST, not FIN: those only end things. */
+static __always_inline bool tcp_may_begin(__u8 tcp_flags)
+{
+	if (tcp_flags & (TCP_RST | TCP_FIN))
+		return false;
+	return tcp_flags & (TCP_SYN | TCP_ACK);
+}
+
+/* A client's SYN on a tuple whose connection is over begins a new one (RFC 9293, 3.6.1). */
+static __always_inline bool tcp_may_reopen(__u32 state, __u8 tcp_flags)
+{
+	if ((tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST)) != TCP_SYN)
+		return false;
+	return state == FLOW_LAST_ACK || state == FLOW_TIME_WAIT || state == FLOW_CLOSE;
+}
+
+static __always_inline __u32 tcp_first_state(__u8 tcp_flags)
+{
+	return tcp_flags & TCP_SYN ? FLOW_SYN_SENT : FLOW_ESTABLISHED;
+}
+
+static __always_inline __u32 tcp_after_fin(__u32 state, __u8 flow_flags)
+{
+	const __u8 both = FLOW_FIN_ORIG | FLOW_FIN_REPLY;
+
+	if (state == FLOW_SYN_SENT || state == FLOW_TIME_WAIT || state == FLOW_CLOSE)
+		return state;
+	return (flow_flags & both) == both ? FLOW_LAST_ACK : FLOW_FIN_WAIT;
+}
+
+static __always_inline __u32 tcp_after_ack(__u32 state, __u8 flow_flags, __u32 reply)
+{
+	switch (state) {
+	case FLOW_SYN_RECV: /* the client's, that ends the handshake */
+		return reply ? state : FLOW_ESTABLISHED;
+	case FLOW_FIN_WAIT: /* from the end that has not sent a FIN */
+		return flow_flags & (reply ? FLOW_FIN_REPLY : FLOW_FIN_ORIG) ? state
+									     : FLOW_CLOSE_WAIT;
+	case FLOW_LAST_ACK:
+		return FLOW_TIME_WAIT;
+	}
+	return state;
+}
+
+/* The state after a packet. `flow_flags` already knows this packet's FIN. */
+static __always_inline __u32 tcp_next_state(__u32 state, __u8 flow_flags, __u32 reply,
+					    __u8 tcp_flags)
+{
+	if (tcp_flags & TCP_RST)
+		return FLOW_CLOSE;
+	if (tcp_flags & TCP_SYN)
+		return reply && state == FLOW_SYN_SENT ? FLOW_SYN_RECV : state;
+	if (tcp_flags & TCP_FIN)
+		return tcp_after_fin(state, flow_flags);
+	if (tcp_flags & TCP_ACK)
+		return tcp_after_ack(state, flow_flags, reply);
+	return state;
+}
