@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Carries rules into the datapath: the only writer of its rule maps.
+ *
+ * A change is compiled whole, its new shapes, matches and actions are written where no packet looks
+ * yet, then the ports' other bank, then one store makes the other bank the one in use: packets see
+ * all of the change or nothing. What is left over is reclaimed a second later, when no packet can
+ * be looking at it any more. Work is proportional to the ports of the rules that changed.
+ */
+#pragma once
+
+#include <net/if.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "daemon/ruleset.h"
+#include "shared/cleanup.h"
+#include "shared/diag.h"
+
+struct apply;
+struct datapath;
+
+struct apply_input {
+	const struct ruleset *rules;
+	/* What rules without `on` apply to; none: every interface. */
+	const char (*interfaces)[IF_NAMESIZE];
+	size_t n_interfaces;
+	/* Interface index of a name now, 0 if there is none: such a rule waits. */
+	uint32_t (*resolve)(void *userdata, const char *name);
+	void *userdata;
+};
+
+int apply_new(struct datapath *d, struct apply **ret);
+struct apply *apply_free(struct apply *a); /* leaves the datapath as it is */
+DEFINE_CLEANUP(struct apply, apply_free)
+
+/*
+ * Makes the datapath follow the rules. On error nothing has changed for packets; diag says why
+ * (-ENOSPC: a port has rules of more than SHAPE_CHAIN_MAX kinds, or a table is full; -ENOMEM).
+ */
+int apply_rules(struct apply *a, const struct apply_input *input, struct diag *diag);
+
+/* Reclaims what is no longer in use; call it every few seconds. */
+void apply_tick(struct apply *a);

@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "daemon/attach.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/pkt_sched.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "daemon/datapath.h"
+#include "daemon/netlink.h"
+
+/* enum bpf_attach_type of Linux 6.6; libbpf 1.1 and its headers do not know them. */
+#define TCX_INGRESS 46
+#define TCX_EGRESS  47
+
+/* Where our filters stand among a clsact qdisc's others; fixed, so that they can be replaced. */
+#define CLSACT_HANDLE   0x7264 /* "rd" */
+#define CLSACT_PRIORITY 0x7264
+
+struct attach {
+	struct datapath *datapath;
+	enum attach_hook hook;
+	char *link_path;
+	struct attach_entry *entries;
+	size_t n_entries;
+};
+
+struct direction {
+	const char *suffix; /* of the pin */
+	int tcx_type;
+	enum bpf_tc_attach_point tc_point;
+	enum datapath_program ethernet, l3;
+};
+
+static const struct direction directions[] = {
+	{"in", TCX_INGRESS, BPF_TC_INGRESS, PROGRAM_IN, PROGRAM_IN_L3},
+	{"out", TCX_EGRESS, BPF_TC_EGRESS, PROGRAM_OUT, PROGRAM_OUT_L3},
+};
+#define N_DIRECTIONS (sizeof(directions) / sizeof(directions[0]))
+
+/* A folder in place of a file, which a bpffs cannot hold: this qdisc is ours to remove. */
+#define QDISC_MARK "qdisc"
+
+static void pin_path(const struct attach *a, uint32_t ifindex, const char *suffix, char ret[512])
+{
+	snprintf(ret, 512, "%s/%u-%s", a->link_path, ifindex, suffix);
+}
+
+const char *attach_hook_name(enum attach_hook hook)
+{
+	switch (hook) {
+	case ATTACH_AUTO:
+		return "auto";
+	case ATTACH_TCX:
+		return "tcx";
+	case ATTACH_CLSACT:
+		return "clsact";
+	}
+	return "unknown";
+}
+
+/*
+ * A link to no interface: kernels with TCX look for the interface and say ENODEV, others do not
+ * know the attach type and say EINVAL.
+ */
+static bool probe_tcx(struct datapath *d)
+{
+	int fd = bpf_link_create(datapath_program_fd(d, PROGRAM_IN), 0x7ffffffe, TCX_INGRESS, NULL);
+
+	if (fd >= 0) {
+		close(fd);
+		return true;
+	}
+	return errno == ENODEV;
+}
+
+int attach_new(struct datapath *d, enum attach_hook hook, struct attach **ret)
+{
+	_cleanup_(attach_freep) struct attach *a = calloc(1, sizeof(*a));
+	bool tcx = probe_tcx(d);
+
+	if (!a)
+		return -ENOMEM;
+	if (hook == ATTACH_TCX && !tcx)
+		return -EOPNOTSUPP;
+	a->datapath = d;
+	a->hook = hook == ATTACH_AUTO ? (tcx ? ATTACH_TCX : ATTACH_CLSACT) : hook;
+	if (asprintf(&a->link_path, "%s/links", datapath_pin_path(d)) < 0)
+		return -ENOMEM;
+	if (mkdir(a->link_path, 0700) < 0 && errno != EEXIST)
+		return -errno;
+	*ret = take_ptr(a);
+	return 0;
+}
+
+struct attach *attach_free(struct attach *a)
+{
+	if (!a)
+		return NULL;
+	free(a->entries);
+	free(a->link_path);
+	free(a);
+	return NULL;
+}
+
+static int program_for(const struct attach *a, const struct direction *d, bool ethernet)
+{
+	return datapath_program_fd(a->datapath, ethernet ? d->ethernet : d->l3);
+}
+
+/* Points a pinned link at this daemon's program. -ENOENT: none, or its interface is another now. */
+static int update_pinned(const char *path, int program)
+{
+	int fd = bpf_obj_get(path), r;
+
+	if (fd < 0)
+		return -ENOENT;
+	r = bpf_link_update(fd, program, NULL);
+	close(fd);
+	if (r == 0)
+		return 0;
+	/* ENOLINK: the interface that it was on has gone, and the number was given out anew. */
+	unlink(path);
+	return -ENOENT;
+}
+
+static int attach_tcx(struct attach *a, uint32_t ifindex, const struct direction *d, bool ethernet)
+{
+	int program = program_for(a, d, ethernet), fd, r;
+	char path[512];
+
+	pin_path(a, ifindex, d->suffix, path);
+	if (update_pinned(path, program) == 0)
+		return 0;
+	fd = bpf_link_create(program, ifindex, d->tcx_type, NULL);
+	if (fd < 0)
+		return -errno;
+	r = bpf_obj_pin(fd, path) < 0 ? -errno : 0;
+	close(fd);
+	return r;
+}
+
+static int make_qdisc(struct attach *a, uint32_t ifindex)
+{
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex,
+		    .attach_point = BPF_TC_INGRESS | BPF_TC_EGRESS);
+	char path[512];
+	int r = bpf_tc_hook_create(&hook);
+
+	if (r == -EEXIST)
+		return 0;
+	if (r < 0)
+		return r;
+	pin_path(a, ifindex, QDISC_MARK, path);
+	return mkdir(path, 0700) < 0 && errno != EEXIST ? -errno : 0;
+}
+
+static int attach_clsact(struct attach *a, uint32_t ifindex, const struct direction *d,
+			 bool ethernet)
+{
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = d->tc_point);
+	LIBBPF_OPTS(bpf_tc_opts, opts, .handle = CLSACT_HANDLE, .priority = CLSACT_PRIORITY,
+		    .flags = BPF_TC_F_REPLACE, .prog_fd = program_for(a, d, ethernet));
+
+	return bpf_tc_attach(&hook, &opts);
+}
+
+static void detach_clsact(struct attach *a, uint32_t ifindex, const struct direction *d)
+{
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = d->tc_point);
+	LIBBPF_OPTS(bpf_tc_opts, opts, .handle = CLSACT_HANDLE, .priority = CLSACT_PRIORITY);
+
+	bpf_tc_detach(&hook, &opts);
+}
+
+static void detach_tcx(struct attach *a, uint32_t ifindex, const struct direction *d)
+{
+	char path[512];
+	int fd;
+
+	pin_path(a, ifindex, d->suffix, path);
+	fd = bpf_obj_get(path);
+	if (fd >= 0) {
+		bpf_link_detach(fd);
+		close(fd);
+	}
+	unlink(path);
+}
+
+static int remember(struct attach *a, uint32_t ifindex)
+{
+	struct attach_entry *more;
+
+	for (size_t i = 0; i < a->n_entries; i++)
+		if (a->entries[i].ifindex == ifindex)
+			return 0;
+	more = reallocarray(a->entries, a->n_entries + 1, sizeof(*more));
+	if (!more)
+		return -ENOMEM;
+	a->entries = more;
+	a->entries[a->n_entries++] = (struct attach_entry){ifindex, a->hook};
+	return 0;
+}
+
+int attach_interface(struct attach *a, uint32_t ifindex, bool ethernet)
+{
+	int r = a->hook == ATTACH_CLSACT ? make_qdisc(a, ifindex) : 0;
+
+	for (size_t i = 0; r == 0 && i < N_DIRECTIONS; i++) {
+		const struct direction *d = &directions[i];
+
+		if (a->hook == ATTACH_CLSACT) {
+			r = attach_clsact(a, ifindex, d, ethernet);
+			detach_tcx(a, ifindex, d); /* of a daemon that used the other hook */
+		} else {
+			r = attach_tcx(a, ifindex, d, ethernet);
+		}
+	}
+	return r < 0 ? r : remember(a, ifindex);
+}
+
+static void remove_pins(struct attach *a, uint32_t ifindex)
+{
+	char path[512];
+
+	for (size_t i = 0; i < N_DIRECTIONS; i++) {
+		pin_path(a, ifindex, directions[i].suffix, path);
+		unlink(path);
+	}
+	pin_path(a, ifindex, QDISC_MARK, path);
+	rmdir(path);
+}
+
+void attach_forget(struct attach *a, uint32_t ifindex)
+{
+	for (size_t i = 0; i < a->n_entries; i++) {
+		if (a->entries[i].ifindex != ifindex)
+			continue;
+		a->entries[i] = a->entries[--a->n_entries];
+		break;
+	}
+	remove_pins(a, ifindex);
+}
+
+static int note_filter(const struct nlmsghdr *m, void *userdata)
+{
+	if (m->nlmsg_type == RTM_NEWTFILTER)
+		*(bool *)userdata = true;
+	return 0;
+}
+
+/* Does somebody else have a filter on this hook of the qdisc? */
+static bool has_filters(uint32_t ifindex, const struct direction *d)
+{
+	struct tcmsg body = {
+		.tcm_family = AF_UNSPEC,
+		.tcm_ifindex = ifindex,
+		.tcm_parent = TC_H_MAKE(TC_H_CLSACT, d->tc_point == BPF_TC_INGRESS
+							     ? TC_H_MIN_INGRESS
+							     : TC_H_MIN_EGRESS),
+	};
+	bool found = false;
+
+	/* Unable to tell, it is left in place. */
+	return netlink_dump(RTM_GETTFILTER, &body, sizeof(body), note_filter, &found) < 0 || found;
+}
+
+/* Ours, and nobody else's filter in it: the qdisc goes as it came. */
+static void remove_qdisc(struct attach *a, uint32_t ifindex)
+{
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex,
+		    .attach_point = BPF_TC_INGRESS | BPF_TC_EGRESS);
+	char path[512];
+
+	pin_path(a, ifindex, QDISC_MARK, path);
+	if (access(path, F_OK) < 0)
+		return;
+	for (size_t i = 0; i < N_DIRECTIONS; i++)
+		if (has_filters(ifindex, &directions[i]))
+			return;
+	bpf_tc_hook_destroy(&hook);
+}
+
+void attach_remove_all(struct attach *a)
+{
+	for (size_t i = 0; i < a->n_entries; i++) {
+		uint32_t ifindex = a->entries[i].ifindex;
+
+		for (size_t n = 0; n < N_DIRECTIONS; n++) {
+			detach_tcx(a, ifindex, &directions[n]);
+			if (a->hook == ATTACH_CLSACT)
+				detach_clsact(a, ifindex, &directions[n]);
+		}
+		if (a->hook == ATTACH_CLSACT)
+			remove_qdisc(a, ifindex);
+		remove_pins(a, ifindex);
+	}
+	a->n_entries = 0;
+}
+
+const struct attach_entry *attach_entries(const struct attach *a, size_t *ret_n)
+{
+	*ret_n = a->n_entries;
+	return a->entries;
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Attachments of the programs to interfaces: TCX links where the kernel has them (6.6), clsact
+ * filters elsewhere. Both outlive the daemon: links are pinned below PINS/links/, filters belong
+ * to the qdisc. What others have put on the hooks stays and still runs.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "shared/cleanup.h"
+
+struct attach;
+struct datapath;
+
+enum attach_hook {
+	ATTACH_AUTO, /* by probing */
+	ATTACH_TCX,
+	ATTACH_CLSACT,
+};
+
+struct attach_entry {
+	uint32_t ifindex;
+	enum attach_hook hook;
+};
+
+/* Finds out which hook works. -EOPNOTSUPP: the one that was asked for does not. */
+int attach_new(struct datapath *d, enum attach_hook hook, struct attach **ret);
+struct attach *attach_free(struct attach *a); /* leaves every attachment in place */
+DEFINE_CLEANUP(struct attach, attach_free)
+
+/*
+ * Attaches both directions, or points what a former daemon attached at this one's programs, without
+ * a moment between. `ethernet`: its packets begin with an Ethernet header. Doing it again is
+ * harmless. -ENODEV: the interface has gone.
+ */
+int attach_interface(struct attach *a, uint32_t ifindex, bool ethernet);
+/* The interface has gone: forgets it and removes its pins. */
+void attach_forget(struct attach *a, uint32_t ifindex);
+/* Removes every attachment, and a clsact qdisc if it is ours and nobody uses it. */
+void attach_remove_all(struct attach *a);
+
+const struct attach_entry *attach_entries(const struct attach *a, size_t *ret_n);
+const char *attach_hook_name(enum attach_hook hook);

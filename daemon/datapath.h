@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The loaded datapath: programs, pinned maps and their memory mappings. The only file that knows
+ * the BPF skeleton. Adopts what a former daemon left pinned, else makes it.
+ */
+#pragma once
+
+#include <linux/types.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "shared/abi.h"
+#include "shared/cleanup.h"
+#include "shared/diag.h"
+
+struct datapath;
+
+enum datapath_program {
+	PROGRAM_IN,     /* ingress of devices with an Ethernet header */
+	PROGRAM_OUT,    /* egress of them */
+	PROGRAM_IN_L3,  /* ingress of devices without */
+	PROGRAM_OUT_L3, /* egress of them */
+	PROGRAM_SWEEP,
+	PROGRAM_COUNT,
+};
+
+/*
+ * Loads the programs over the maps pinned below `pin_path` (a folder on a bpffs, made if missing;
+ * bpffs itself is mounted when it is not and that is allowed). -EBUSY: a live daemon owns the
+ * folder, *ret_owner is its process id, or 0 if it cannot be told. Other errors: diag says what to do.
+ */
+int datapath_open(const char *pin_path, uint32_t flows_max, struct diag *diag,
+		  struct datapath **ret, pid_t *ret_owner);
+/* Closes; pins and attachments stay, and packets are translated as before. */
+struct datapath *datapath_free(struct datapath *d);
+DEFINE_CLEANUP(struct datapath, datapath_free)
+/* Removes every pin, and with the last attachment gone, the maps. */
+void datapath_unpin(struct datapath *d);
+
+bool datapath_adopted(const struct datapath *d); /* maps were there already */
+const char *datapath_pin_path(const struct datapath *d);
+int datapath_program_fd(const struct datapath *d, enum datapath_program p);
+
+/* Mappings; those packets write are read only. */
+struct datapath_config *datapath_config(struct datapath *d);
+struct port_entry *datapath_ports(struct datapath *d);         /* PORT_COUNT */
+struct shape *datapath_shapes(struct datapath *d);             /* SHAPE_COUNT */
+struct action *datapath_actions(struct datapath *d);           /* ACTION_COUNT */
+struct rule_counters *datapath_rule_counters(struct datapath *d); /* RULE_COUNT */
+const struct flow *datapath_flows(struct datapath *d, uint32_t *ret_n);
+const struct flow_totals *datapath_totals(struct datapath *d);
+/* The flows that the table was made for; `flows_max` of the config may not exceed it. */
+uint32_t datapath_capacity(const struct datapath *d);
+
+/* Maps that are reached by system calls. */
+int datapath_match_set(struct datapath *d, const struct match_key *key, uint32_t action);
+int datapath_match_delete(struct datapath *d, const struct match_key *key);
+/* Walks the match table: NULL starts. 0, or -ENOENT at the end. */
+int datapath_match_next(struct datapath *d, const struct match_key *key, struct match_key *ret_next,
+			uint32_t *ret_action);
+int datapath_local_set(struct datapath *d, const struct local_key *key, bool present);
+int datapath_local_next(struct datapath *d, const struct local_key *key,
+			struct local_key *ret_next);
+int datapath_counters(struct datapath *d, struct cpu_counters *ret_sum);
+
+/* The registry: one JSON text a rule. Writing NULL deletes. Reading: the caller frees. */
+int datapath_registry_write(struct datapath *d, uint32_t rule, const char *text);
+int datapath_registry_read(struct datapath *d, uint32_t rule, char **ret);
+/* The next rule with an entry after `rule`, in ascending order of ids; 0: none. */
+uint32_t datapath_registry_next(struct datapath *d, uint32_t rule);
+
+int datapath_events_fd(struct datapath *d);
+
+/* Frees the records that are expired, or expire soon enough; returns how many, or an error. */
+int datapath_sweep(struct datapath *d, const struct sweep_item *items, size_t n);
+
+/* Now, in the ticks of the datapath. */
+uint32_t datapath_ticks(void);
+uint32_t datapath_ticks_from_seconds(uint32_t seconds);
+uint64_t datapath_ticks_to_ms(uint32_t ticks);

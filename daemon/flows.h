@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Reads the flow table of the datapath through its memory mapping: dumps, counts, sums. Never
+ * writes it and never blocks a packet; a record that changes under the reader is read again.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "shared/abi.h"
+#include "shared/addr.h"
+
+struct datapath;
+
+/* One direction, as its packets look before translation. */
+struct flow_tuple {
+	struct ip_prefix src, dst; /* whole addresses */
+	uint16_t sport, dport;     /* host order */
+	uint64_t packets, bytes;   /* bytes of IP length */
+};
+
+struct flow_view {
+	uint32_t rule; /* id */
+	uint8_t protocol; /* IPPROTO_TCP or IPPROTO_UDP */
+	enum flow_state state;
+	bool assured;
+	bool replied; /* a packet came back */
+	uint32_t ifindex; /* where the first packet came in */
+	uint64_t age_ms, expires_ms;
+	struct flow_tuple original, reply;
+};
+
+/* What a rule's flows add up to, dead and alive, both directions. */
+struct flow_sums {
+	uint64_t packets, bytes, flows, active;
+};
+
+/*
+ * Walks the table: start with *cursor = 0; each call stores the next live flow and returns 1, or 0
+ * at the end. Looks at `budget` records at the most and returns -EAGAIN when that is used up
+ * without a flow: yield to the event loop and call again with the same cursor.
+ */
+int flows_next(struct datapath *d, uint32_t *cursor, uint32_t budget, struct flow_view *ret);
+
+/* Live flows, expired ones excluded. */
+uint64_t flows_count(struct datapath *d);
+
+/* nf_conntrack's name of a state; UDP's have none there: "UNREPLIED" and "REPLIED". */
+const char *flow_state_name(enum flow_state state);
+
+/* ---- for the modules that look after the table ---- */
+
+/* Ticks since the last packet of either direction. */
+uint32_t flows_idle_ticks(const struct flow *f, uint32_t now);
+bool flows_expired(const struct flow *f, const struct datapath_config *config, uint32_t now);
+/* A copied record as people want it. */
+void flows_view(const struct flow *f, const struct datapath_config *config, uint32_t now,
+		struct flow_view *ret);
+/* Sums of every rule id, RULE_COUNT of them. */
+void flows_sum(struct datapath *d, struct flow_sums *sums);
+/* Has the datapath free what is expired; returns how many records, or an error. */
+int flows_sweep(struct datapath *d);

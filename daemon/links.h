@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the host has: its interfaces, and the destinations that are its own (routes of type local).
+ * Follows both over rtnetlink. Own destinations go straight into the datapath's `locals`; of
+ * interfaces the owner is told.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <systemd/sd-event.h>
+
+#include "shared/cleanup.h"
+
+struct datapath;
+struct links;
+
+struct links_handler {
+	/* An interface appeared, or was renamed. `ethernet`: its packets have an Ethernet header. */
+	void (*appeared)(void *userdata, uint32_t ifindex, const char *name, bool ethernet);
+	void (*gone)(void *userdata, uint32_t ifindex, const char *name);
+	/* A burst of changes has been told of. */
+	void (*settled)(void *userdata);
+	void *userdata;
+};
+
+/* Reads both, calling `appeared` for every interface, then follows. */
+int links_new(sd_event *event, struct datapath *d, const struct links_handler *handler,
+	      struct links **ret);
+struct links *links_free(struct links *l); /* takes NULL, returns NULL */
+DEFINE_CLEANUP(struct links, links_free)
+
+/* The index of a name, 0 if there is none; the name of an index, NULL if there is none. */
+uint32_t links_index(const struct links *l, const char *name);
+const char *links_name(const struct links *l, uint32_t ifindex);

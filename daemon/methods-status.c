@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Stats and Status: the manager's numbers as JSON. */
+#include <errno.h>
+
+#include "daemon/manager.h"
+#include "daemon/methods-common.h"
+#include "daemon/methods-handlers.h"
+#include "shared/rule-json.h"
+#include "shared/varlink.h"
+
+/* Counts of the reasons that dropped packets, or of those that left packets alone. */
+static json_t *reasons_pack(const struct manager_stats *s, bool drops)
+{
+	json_t *object = json_object();
+
+	for (size_t i = 0; i < s->n_reasons && object; i++) {
+		if (s->reason_drops[i] != drops)
+			continue;
+		if (json_object_set_new(object, s->reason_names[i],
+					rule_json_counter(s->reason_counts[i])) == 0)
+			continue;
+		json_decref(object);
+		object = NULL;
+	}
+	return object;
+}
+
+static json_t *flow_totals_pack(const struct manager_stats *s)
+{
+	return json_pack("{s:o, s:o, s:o, s:o, s:o}", "active", rule_json_counter(s->flows_active),
+			 "max", rule_json_counter(s->flows_max), "created",
+			 rule_json_counter(s->flows_created), "expired",
+			 rule_json_counter(s->flows_expired), "insert_failed",
+			 rule_json_counter(s->flows_insert_failed));
+}
+
+static int refuse_stats(struct call *call, int error)
+{
+	_cleanup_(diag_clear) struct diag diag = { 0 };
+
+	diag_add(&diag, DIAG_FAILED, NULL, NULL, "the counters of the datapath cannot be read");
+	return methods_refuse(call, error, &diag);
+}
+
+int methods_stats(struct call *call, json_t *parameters, void *userdata)
+{
+	struct manager_stats s;
+	int r;
+
+	if (!methods_read_parameters(call, parameters, NULL, NULL, &r))
+		return r;
+	r = manager_stats(userdata, &s);
+	if (r < 0)
+		return refuse_stats(call, r);
+	return call_reply(call,
+			  json_pack("{s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "schema",
+				    METHODS_SCHEMA, "packets", rule_json_counter(s.packets),
+				    "bytes", rule_json_counter(s.bytes), "redirected",
+				    rule_json_counter(s.redirected), "redirected_bytes",
+				    rule_json_counter(s.redirected_bytes), "flows",
+				    flow_totals_pack(&s), "drops", reasons_pack(&s, true),
+				    "passed", reasons_pack(&s, false)));
+}
+
+static json_t *interfaces_pack(struct manager *m)
+{
+	size_t n;
+	const char *const *names = manager_interfaces(m, &n);
+	json_t *array = json_array();
+
+	for (size_t i = 0; i < n; i++)
+		if (json_array_append_new(array, varlink_text(names[i])) < 0) {
+			json_decref(array);
+			return NULL;
+		}
+	return array;
+}
+
+static json_t *attachments_pack(const struct manager_status *s)
+{
+	json_t *array = json_array();
+
+	for (size_t i = 0; i < s->n_attachments; i++) {
+		const struct manager_attachment *a = &s->attachments[i];
+		json_t *item = json_pack("{s:o, s:I, s:s}", "interface",
+					 varlink_text(a->interface), "ifindex",
+					 (json_int_t)a->ifindex, "hook", a->hook);
+
+		if (json_array_append_new(array, item) < 0) {
+			json_decref(array);
+			return NULL;
+		}
+	}
+	return array;
+}
+
+static json_t *fill_pack(const struct manager_stats *s)
+{
+	double fill = s->flows_max ? (double)s->flows_active / (double)s->flows_max : 0;
+
+	return json_pack("{s:o, s:o, s:f}", "active", rule_json_counter(s->flows_active), "max",
+			 rule_json_counter(s->flows_max), "fill", fill);
+}
+
+int methods_status(struct call *call, json_t *parameters, void *userdata)
+{
+	struct manager_stats stats;
+	struct manager_status s;
+	json_t *fill;
+	int r;
+
+	if (!methods_read_parameters(call, parameters, NULL, NULL, &r))
+		return r;
+	r = manager_stats(userdata, &stats);
+	if (r < 0)
+		return refuse_stats(call, r);
+	fill = fill_pack(&stats);
+	r = manager_status(userdata, &s);
+	if (r < 0) {
+		json_decref(fill);
+		return refuse_stats(call, r);
+	}
+	return call_reply(
+		call,
+		json_pack("{s:i, s:s, s:I, s:o, s:o, s:o, s:o, s:b, s:o, s:{s:I, s:I}, s:o, s:o,"
+			  " s:o}",
+			  "schema", METHODS_SCHEMA, "version", s.version, "pid", (json_int_t)s.pid,
+			  "uptime_ms", rule_json_counter(s.uptime_ms), "config",
+			  varlink_text(s.config_path), "pins", varlink_text(s.pin_path), "socket",
+			  varlink_text(s.socket_path), "adopted", s.adopted, "last_reload_error",
+			  varlink_text(s.last_reload_error), "rules", "total",
+			  (json_int_t)s.n_rules, "enabled", (json_int_t)s.n_rules_enabled,
+			  "interfaces", interfaces_pack(userdata), "attachments",
+			  attachments_pack(&s), "flows", fill));
+}

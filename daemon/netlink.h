@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Requests to rtnetlink (rtnetlink(7)): dumps and their messages. Knows no meaning. */
+#pragma once
+
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Called for each message; a negative return ends the dump with it. */
+typedef int (*netlink_handler)(const struct nlmsghdr *message, void *userdata);
+
+/* A socket that hears `groups` (RTMGRP_*). Returns the descriptor. */
+int netlink_open(uint32_t groups);
+/* Asks for a dump: `body` follows the header. */
+int netlink_dump(uint16_t type, const void *body, size_t length, netlink_handler handler,
+		 void *userdata);
+/*
+ * Reads what a socket from netlink_open() has heard. -ENOBUFS: some was lost, dump again.
+ */
+int netlink_receive(int fd, netlink_handler handler, void *userdata);
+
+/* The attribute of a type among those behind a message's body, or NULL. */
+const struct rtattr *netlink_attribute(const struct nlmsghdr *m, size_t body, uint16_t type);
