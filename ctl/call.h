@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The client's end of the control socket: connect, send one call, receive its replies. Failures
+ * of the connection and errors that the daemon answers with become a struct failure with the exit
+ * code of the contract. Never waits longer than CALL_TIMEOUT_SECONDS for the daemon to move.
+ */
+#pragma once
+
+#include <jansson.h>
+#include <stdbool.h>
+
+#include "ctl/failure.h"
+#include "shared/cleanup.h"
+
+#define CALL_TIMEOUT_SECONDS 60
+/* A reply longer than this is not believed. 64 K rules of the greatest length fit. */
+#define CALL_REPLY_MAX ((size_t)512 * 1024 * 1024)
+
+struct client;
+
+enum exit_code client_open(const char *path, struct client **ret, struct failure *f);
+struct client *client_free(struct client *c); /* takes NULL, returns NULL */
+DEFINE_CLEANUP(struct client, client_free)
+
+/* Sends a call; `parameters` is borrowed, NULL: none. With `more` several replies may follow. */
+enum exit_code client_send(struct client *c, const char *method, const json_t *parameters,
+			   bool more, struct failure *f);
+/* One whole reply message as it came, an error too; a new reference. */
+enum exit_code client_receive_message(struct client *c, json_t **ret, struct failure *f);
+/*
+ * The parameters of the next reply, a new reference. An error reply fails. `ret_continues` (may be
+ * NULL) tells whether another one follows.
+ */
+enum exit_code client_receive(struct client *c, json_t **ret, bool *ret_continues,
+			      struct failure *f);
+
+/* Connects, calls, takes the only reply. */
+enum exit_code client_call(const char *path, const char *method, const json_t *parameters,
+			   json_t **ret, struct failure *f);
+
+/* What an error reply means: fills `f` and returns its code. `error` is its whole message. */
+enum exit_code client_error(const json_t *error, struct failure *f);

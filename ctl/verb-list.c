@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* `list` and `show`: rules as a table, as rules, as a block, as JSON. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "ctl/call.h"
+#include "ctl/options.h"
+#include "ctl/output-json.h"
+#include "ctl/output-table.h"
+#include "ctl/output-text.h"
+#include "ctl/verbs.h"
+
+/* What the answers say of one rule; strings are borrowed from the JSON. */
+struct rule_row {
+	json_int_t id;
+	const char *name, *rule, *origin, *source;
+	int enabled;
+	json_int_t packets, bytes, flows, active;
+};
+
+static enum exit_code unpack_rule(const json_t *json, struct rule_row *ret, struct failure *f)
+{
+	json_error_t error;
+
+	*ret = (struct rule_row){0};
+	if (json_unpack_ex((json_t *)json, &error, 0, "{s:I,s:s,s:s,s:s,s:b,s:{s:I,s:I,s:I,s:I}}",
+			   "id", &ret->id, "rule", &ret->rule, "origin", &ret->origin, "source",
+			   &ret->source, "enabled", &ret->enabled, "counters", "packets",
+			   &ret->packets, "bytes", &ret->bytes, "flows", &ret->flows, "active",
+			   &ret->active) < 0)
+		return failure_set(f, CTL_FAILED, "the daemon's answer is not understood: %s",
+				   error.text);
+	ret->name = json_string_value(json_object_get(json, "name")); /* may be null */
+	return CTL_DONE;
+}
+
+static void add_rule_row(struct table *t, const struct rule_row *r)
+{
+	char id[24], active[24], flows[24], packets[24], bytes[TEXT_BYTES_LEN];
+
+	snprintf(id, sizeof(id), "%" JSON_INTEGER_FORMAT, r->id);
+	snprintf(active, sizeof(active), "%" JSON_INTEGER_FORMAT, r->active);
+	snprintf(flows, sizeof(flows), "%" JSON_INTEGER_FORMAT, r->flows);
+	snprintf(packets, sizeof(packets), "%" JSON_INTEGER_FORMAT, r->packets);
+	table_add_row(t, r->enabled ? TEXT_PLAIN : TEXT_DIM,
+		      (const char *const[]){
+			      id,
+			      r->name,
+			      r->rule,
+			      r->origin,
+			      r->enabled ? "on" : "off",
+			      active,
+			      flows,
+			      packets,
+			      text_format_bytes((uint64_t)r->bytes, bytes),
+		      });
+}
+
+static enum exit_code print_table(const json_t *rules, struct failure *f)
+{
+	static const struct table_column columns[] = {
+		{.title = "ID", .right = true},
+		{.title = "NAME"},
+		{.title = "RULE", .flexible = true},
+		{.title = "ORIGIN"},
+		{.title = "STATE"},
+		{.title = "ACTIVE", .right = true},
+		{.title = "FLOWS", .right = true},
+		{.title = "PACKETS", .right = true},
+		{.title = "BYTES", .right = true},
+	};
+	_cleanup_(table_freep) struct table *t =
+		table_new(columns, sizeof(columns) / sizeof(columns[0]));
+	struct rule_row row;
+	size_t i;
+
+	for (i = 0; i < json_array_size(rules); i++) {
+		if (unpack_rule(json_array_get(rules, i), &row, f) != CTL_DONE)
+			return f->code;
+		add_rule_row(t, &row);
+	}
+	table_print(t, text_columns(stdout), stdout);
+	return CTL_DONE;
+}
+
+static enum exit_code print_rules(const json_t *rules, struct failure *f)
+{
+	struct rule_row row;
+	size_t i;
+
+	for (i = 0; i < json_array_size(rules); i++) {
+		if (unpack_rule(json_array_get(rules, i), &row, f) != CTL_DONE)
+			return f->code;
+		text_write_safe(row.rule, strlen(row.rule), stdout);
+		fputc('\n', stdout);
+	}
+	return CTL_DONE;
+}
+
+static enum exit_code print_answer(const struct options *o, const json_t *answer,
+				   enum output_format format, struct failure *f)
+{
+	const json_t *rules = json_object_get(answer, "rules");
+
+	if (!json_is_array(rules))
+		return failure_set(f, CTL_FAILED, "the daemon's answer has no rules");
+	switch (format) {
+	case OUTPUT_JSON:
+		output_json(answer, stdout);
+		return CTL_DONE;
+	case OUTPUT_RULES:
+		return print_rules(rules, f);
+	case OUTPUT_TABLE:
+		break;
+	}
+	if (json_array_size(rules) > 0)
+		return print_table(rules, f);
+	if (!options_has(o, OPTION_QUIET))
+		fputs("no rules: add one with `redirectctl add`, or in redirectd.conf\n", stderr);
+	return CTL_DONE;
+}
+
+enum exit_code verb_list(const struct options *o, struct failure *f)
+{
+	enum output_format format;
+	json_t *answer = NULL;
+	enum exit_code code;
+
+	code = options_output(o, 1u << OUTPUT_TABLE | 1u << OUTPUT_RULES | 1u << OUTPUT_JSON,
+			      &format, f);
+	if (code == CTL_DONE)
+		code = client_call(options_socket(o), "io.redirectd.List", NULL, &answer, f);
+	if (code == CTL_DONE)
+		code = print_answer(o, answer, format, f);
+	json_decref(answer);
+	return code;
+}
+
+static void print_block(const struct rule_row *r)
+{
+	char bytes[TEXT_BYTES_LEN], text[128];
+
+	snprintf(text, sizeof(text), "%" JSON_INTEGER_FORMAT, r->id);
+	text_print_line("id", text);
+	text_print_line("name", r->name && *r->name ? r->name : "-");
+	text_print_line("rule", r->rule);
+	text_print_line("state", r->enabled ? "enabled" : "disabled");
+	text_print_line("origin", r->origin);
+	text_print_line("source", r->source);
+	snprintf(text, sizeof(text),
+		 "%" JSON_INTEGER_FORMAT " active, %" JSON_INTEGER_FORMAT " so far", r->active,
+		 r->flows);
+	text_print_line("flows", text);
+	snprintf(text, sizeof(text),
+		 "%" JSON_INTEGER_FORMAT " packets, %s (%" JSON_INTEGER_FORMAT
+		 " bytes), both directions",
+		 r->packets, text_format_bytes((uint64_t)r->bytes, bytes), r->bytes);
+	text_print_line("traffic", text);
+}
+
+enum exit_code verb_show(const struct options *o, struct failure *f)
+{
+	json_t *parameters = json_pack("{s:s}", "rule", o->operands[0]), *answer = NULL;
+	struct rule_row row;
+	enum exit_code code;
+
+	if (!parameters)
+		return failure_set(f, CTL_NOT_FOUND, "no rule of that name: it is not UTF-8");
+	code = client_call(options_socket(o), "io.redirectd.Show", parameters, &answer, f);
+	if (code == CTL_DONE && options_has(o, OPTION_JSON))
+		output_json(answer, stdout);
+	else if (code == CTL_DONE) {
+		code = unpack_rule(json_object_get(answer, "rule"), &row, f);
+		if (code == CTL_DONE)
+			print_block(&row);
+	}
+	json_decref(parameters);
+	json_decref(answer);
+	return code;
+}

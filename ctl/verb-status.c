@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* `stats` and `status`: the counters of the datapath, and how the daemon is doing. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "ctl/call.h"
+#include "ctl/options.h"
+#include "ctl/output-json.h"
+#include "ctl/output-table.h"
+#include "ctl/output-text.h"
+#include "ctl/verbs.h"
+
+#define ATTACHMENTS_SHOWN 12 /* one screen; -j has them all */
+
+/* The rows of `stats`, by where the answer has them. */
+static const struct {
+	const char *label;
+	const char *group; /* NULL: the answer itself */
+	const char *key;
+	bool bytes;
+} stats_rows[] = {
+	{"packets seen", NULL, "packets", false},
+	{"bytes seen", NULL, "bytes", true},
+	{"packets redirected", NULL, "redirected", false},
+	{"bytes redirected", NULL, "redirected_bytes", true},
+	{"flows active", "flows", "active", false},
+	{"flows at most", "flows", "max", false},
+	{"flows created", "flows", "created", false},
+	{"flows expired", "flows", "expired", false},
+	{"flows not inserted", "flows", "insert_failed", false},
+};
+
+static void add_row(struct table *t, const char *label, json_int_t value, bool as_bytes)
+{
+	char number[TEXT_BYTES_LEN];
+
+	if (as_bytes)
+		text_format_bytes((uint64_t)value, number);
+	else
+		snprintf(number, sizeof(number), "%" JSON_INTEGER_FORMAT, value);
+	table_add_row(t, TEXT_PLAIN, (const char *const[]){label, number});
+}
+
+/* Counts by reason, those that have happened. */
+static void add_reasons(struct table *t, const char *label, json_t *reasons)
+{
+	const char *reason;
+	char text[128];
+	json_t *count;
+
+	json_object_foreach (reasons, reason, count) {
+		if (json_integer_value(count) == 0)
+			continue;
+		snprintf(text, sizeof(text), "%s: %s", label, reason);
+		add_row(t, text, json_integer_value(count), false);
+	}
+}
+
+static void print_stats(const json_t *answer)
+{
+	static const struct table_column columns[] = {
+		{.title = "COUNTER", .flexible = true},
+		{.title = "VALUE", .right = true},
+	};
+	_cleanup_(table_freep) struct table *t = table_new(columns, 2);
+	size_t i;
+
+	for (i = 0; i < sizeof(stats_rows) / sizeof(stats_rows[0]); i++) {
+		const char *group = stats_rows[i].group;
+		const json_t *object = group ? json_object_get(answer, group) : answer;
+		const json_t *value = json_object_get(object, stats_rows[i].key);
+
+		if (json_is_integer(value))
+			add_row(t, stats_rows[i].label, json_integer_value(value),
+				stats_rows[i].bytes);
+	}
+	add_reasons(t, "dropped", json_object_get(answer, "drops"));
+	add_reasons(t, "passed on", json_object_get(answer, "passed"));
+	table_print(t, text_columns(stdout), stdout);
+}
+
+enum exit_code verb_stats(const struct options *o, struct failure *f)
+{
+	enum output_format format;
+	json_t *answer = NULL;
+	enum exit_code code;
+
+	code = options_output(o, 1u << OUTPUT_TABLE | 1u << OUTPUT_JSON, &format, f);
+	if (code == CTL_DONE)
+		code = client_call(options_socket(o), "io.redirectd.Stats", NULL, &answer, f);
+	if (code == CTL_DONE && format == OUTPUT_JSON)
+		output_json(answer, stdout);
+	else if (code == CTL_DONE)
+		print_stats(answer);
+	json_decref(answer);
+	return code;
+}
+
+/* What `status` shows; strings and objects are borrowed from the answer. */
+struct status {
+	const char *version, *config, *pins, *socket, *reload_error;
+	json_int_t pid, uptime_ms, rules, rules_enabled, active, max;
+	int adopted;
+	const json_t *interfaces, *attachments;
+};
+
+static enum exit_code unpack_status(const json_t *json, struct status *ret, struct failure *f)
+{
+	json_error_t error;
+
+	*ret = (struct status){0};
+	if (json_unpack_ex((json_t *)json, &error, 0,
+			   "{s:s,s:I,s:I,s:s,s:s,s:b,s:{s:I,s:I},s:o,s:o,s:{s:I,s:I}}", "version",
+			   &ret->version, "pid", &ret->pid, "uptime_ms", &ret->uptime_ms, "pins",
+			   &ret->pins, "socket", &ret->socket, "adopted", &ret->adopted, "rules",
+			   "total", &ret->rules, "enabled", &ret->rules_enabled, "interfaces",
+			   &ret->interfaces, "attachments", &ret->attachments, "flows", "active",
+			   &ret->active, "max", &ret->max) < 0)
+		return failure_set(f, CTL_FAILED, "the daemon's answer is not understood: %s",
+				   error.text);
+	/* These may be null. */
+	ret->config = json_string_value(json_object_get(json, "config"));
+	ret->reload_error = json_string_value(json_object_get(json, "last_reload_error"));
+	return CTL_DONE;
+}
+
+/* "lo eth0", or a word for none. The caller frees. */
+static char *join_strings(const json_t *array, const char *none)
+{
+	char *text = NULL;
+	size_t length, i;
+	FILE *out = open_memstream(&text, &length);
+
+	if (!out)
+		abort();
+	for (i = 0; i < json_array_size(array); i++)
+		fprintf(out, "%s%s", i ? " " : "", json_string_value(json_array_get(array, i)));
+	if (i == 0)
+		fputs(none, out);
+	if (fclose(out) != 0)
+		abort();
+	return text;
+}
+
+/* "lo (tcx), eth0 (tcx) and 7 more". The caller frees. */
+static char *join_attachments(const json_t *array)
+{
+	size_t length, i, n = json_array_size(array);
+	const char *interface, *hook;
+	char *text = NULL;
+	FILE *out = open_memstream(&text, &length);
+
+	if (!out)
+		abort();
+	for (i = 0; i < n && i < ATTACHMENTS_SHOWN; i++)
+		if (json_unpack(json_array_get(array, i), "{s:s,s:s}", "interface", &interface,
+				"hook", &hook) == 0)
+			fprintf(out, "%s%s (%s)", i ? ", " : "", interface, hook);
+	if (n > ATTACHMENTS_SHOWN)
+		fprintf(out, " and %zu more", n - ATTACHMENTS_SHOWN);
+	if (n == 0)
+		fputs("no interface", out);
+	if (fclose(out) != 0)
+		abort();
+	return text;
+}
+
+static void print_status(const struct status *s)
+{
+	_cleanup_(freep) char *interfaces = join_strings(s->interfaces, "every one");
+	_cleanup_(freep) char *attachments = join_attachments(s->attachments);
+	char text[128], span[TEXT_SPAN_LEN];
+
+	text_print_line("version", s->version);
+	snprintf(text, sizeof(text), "%" JSON_INTEGER_FORMAT ", up %s%s", s->pid,
+		 text_format_span((uint64_t)s->uptime_ms, span),
+		 s->adopted ? ", took over a running datapath" : "");
+	text_print_line("process", text);
+	text_print_line("config", s->config ? s->config : "none read");
+	text_print_line("last reload", s->reload_error ? s->reload_error : "no error");
+	snprintf(text, sizeof(text), "%" JSON_INTEGER_FORMAT ", %" JSON_INTEGER_FORMAT " enabled",
+		 s->rules, s->rules_enabled);
+	text_print_line("rules", text);
+	snprintf(text, sizeof(text),
+		 "%" JSON_INTEGER_FORMAT " of %" JSON_INTEGER_FORMAT " (%.1f %%)", s->active,
+		 s->max, s->max > 0 ? 100.0 * (double)s->active / (double)s->max : 0.0);
+	text_print_line("flows", text);
+	text_print_line("interfaces", interfaces);
+	text_print_line("attached to", attachments);
+	text_print_line("pins", s->pins);
+	text_print_line("socket", s->socket);
+}
+
+enum exit_code verb_status(const struct options *o, struct failure *f)
+{
+	json_t *answer = NULL;
+	struct status status;
+	enum exit_code code;
+
+	code = client_call(options_socket(o), "io.redirectd.Status", NULL, &answer, f);
+	if (code == CTL_DONE && options_has(o, OPTION_JSON)) {
+		output_json(answer, stdout);
+	} else if (code == CTL_DONE) {
+		code = unpack_status(answer, &status, f);
+		if (code == CTL_DONE)
+			print_status(&status);
+	}
+	json_decref(answer);
+	return code;
+}

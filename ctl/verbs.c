@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The table of verbs, how one is found, and the help that is made from it. */
+#include "ctl/verbs.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <string.h>
+
+#include "ctl/options.h"
+#include "shared/words.h"
+
+#define VERBS_MOST	64	    /* names that one "did you mean" looks at */
+#define GROUP_CONNTRACK "conntrack" /* the first word of the verbs that have two */
+
+static const char add_details[] =
+	"RULE is the rest of the words, or one quoted word:\n"
+	"\n"
+	"    PROTO [ADDR:]PORT[-PORT] to PORT[-PORT] [OPTION...]\n"
+	"\n"
+	"    PROTO    tcp | udp | tcp+udp\n"
+	"    ADDR     192.0.2.1 | [2001:db8::1] | a prefix | * (every destination);\n"
+	"             left out: any address of this host\n"
+	"    OPTION   on IFACE[,IFACE...]     only packets that come in there\n"
+	"             from PREFIX[,PREFIX...] only clients from there\n"
+	"             name NAME               a name for remove, show, enable, disable\n"
+	"             disabled                keep the rule, but out of force\n"
+	"\n"
+	"The rule is in force at once and stays over restarts of the daemon. It is lost when\n"
+	"the daemon is stopped and at reboot: to keep it, write it into the configuration.\n"
+	"redirectd.conf(5) has the whole grammar.\n"
+	"\n"
+	"    redirectctl add tcp 8080 to 80 name web\n"
+	"    redirectctl add 'udp 5300 -> 53' on eth0 from 192.0.2.0/24\n";
+
+static const char remove_details[] =
+	"ID and NAME are those of `redirectctl list`. RULE is the rule itself in any spelling;\n"
+	"its name may be left out.\n"
+	"Connections that the rule has redirected go on; new ones are no longer redirected.\n"
+	"A rule of the configuration file comes back at the next reload.\n"
+	"\n"
+	"    redirectctl remove web\n"
+	"    redirectctl remove tcp 8080 to 80 name web\n";
+
+static const char list_details[] =
+	"FORMAT is table (the default), rules (one rule a line, to be typed back or put\n"
+	"behind `redirect` in the configuration) or json.\n";
+
+static const char stats_details[] = "FORMAT is table (the default) or json.\n";
+
+static const char check_details[] =
+	"Reads the file, and what it includes, as the daemon would, and reports every error.\n"
+	"Needs no daemon. FILE `-` is the standard input.\n"
+	"Exit status: 0 no error, 6 errors, 7 only conflicts between rules, 1 not readable.\n";
+
+static const char conntrack_details[] =
+	"Addresses and ports are those of the original direction, before redirection.\n"
+	"STATE is one of nf_conntrack's: SYN_SENT SYN_RECV ESTABLISHED FIN_WAIT CLOSE_WAIT\n"
+	"LAST_ACK TIME_WAIT CLOSE; for UDP: UNREPLIED REPLIED.\n";
+
+static const char call_details[] =
+	"METHOD without a dot is one of io.redirectd; JSON is the object of its parameters.\n"
+	"Each reply is printed as it came, one a line.\n"
+	"\n"
+	"    redirectctl call Status\n"
+	"    redirectctl call Show '{\"rule\":\"web\"}'\n"
+	"    redirectctl call org.varlink.service.GetInfo\n";
+
+const struct verb verb_table[] = {
+	{"add", "RULE", "add a rule until the daemon is stopped", add_details, 1,
+	 VERB_OPERANDS_MANY, 0, verb_add},
+	{"remove", "ID|NAME|RULE", "remove a rule", remove_details, 1, VERB_OPERANDS_MANY, 0,
+	 verb_remove},
+	{"list", "", "list the rules with their counters", list_details, 0, 0, OPTIONS_OUTPUT,
+	 verb_list},
+	{"show", "ID|NAME", "show all about one rule", NULL, 1, 1, 0, verb_show},
+	{"enable", "ID|NAME", "put a disabled rule into force", NULL, 1, 1, 0, verb_enable},
+	{"disable", "ID|NAME", "take a rule out of force, and keep it", NULL, 1, 1, 0,
+	 verb_disable},
+	{"reload", "", "make the daemon read its configuration again", NULL, 0, 0, 0, verb_reload},
+	{"check", "FILE", "check a configuration file", check_details, 1, 1, 0, verb_check},
+	{GROUP_CONNTRACK " list", "", "list the redirected flows as `conntrack -L` does",
+	 conntrack_details, 0, 0, OPTIONS_FILTER, verb_conntrack_list},
+	{GROUP_CONNTRACK " count", "", "count the redirected flows", conntrack_details, 0, 0,
+	 OPTIONS_FILTER, verb_conntrack_count},
+	{"stats", "", "show the counters of the datapath", stats_details, 0, 0, OPTIONS_OUTPUT,
+	 verb_stats},
+	{"status", "", "show how the daemon is doing", NULL, 0, 0, 0, verb_status},
+	{"call", "METHOD [JSON]", "call a method of the control socket", call_details, 1, 2,
+	 OPTIONS_MORE, verb_call},
+	{"help", "[VERB]", "show this help, or a verb's", NULL, 0, 2, 0, verb_help},
+	{NULL, NULL, NULL, NULL, 0, 0, 0, NULL},
+};
+
+/* Does the name begin with the words, each of them whole? Returns how many words it has. */
+static size_t match_name(const char *name, const char *const *words, size_t n_words)
+{
+	size_t i;
+
+	for (i = 0; i < n_words; i++) {
+		size_t length = strcspn(name, " ");
+
+		if (strlen(words[i]) != length || memcmp(words[i], name, length) != 0)
+			return 0;
+		name += length;
+		if (*name == '\0')
+			return i + 1;
+		name++;
+	}
+	return 0;
+}
+
+bool verb_is_group(const char *word)
+{
+	return strcmp(word, GROUP_CONNTRACK) == 0;
+}
+
+/* Collects what could have stood in place of the unknown word: verbs, or second words. */
+static size_t collect_names(const char *group, const char *names[static VERBS_MOST])
+{
+	const size_t skip = sizeof(GROUP_CONNTRACK); /* with its space */
+	const struct verb *v;
+	size_t n = 0;
+
+	if (!group)
+		names[n++] = GROUP_CONNTRACK;
+	for (v = verb_table; v->name && n < VERBS_MOST; v++) {
+		bool grouped = strncmp(v->name, GROUP_CONNTRACK " ", skip) == 0;
+
+		if (grouped == (group != NULL))
+			names[n++] = grouped ? v->name + skip : v->name;
+	}
+	return n;
+}
+
+static void refuse_words(const char *const *words, size_t n_words, struct failure *f)
+{
+	const char *names[VERBS_MOST], *closest;
+	const char *group = n_words > 0 && verb_is_group(words[0]) ? words[0] : NULL;
+	const char *unknown = n_words > (group ? 1 : 0) ? words[group ? 1 : 0] : NULL;
+	size_t n;
+
+	n = collect_names(group, names);
+	closest = unknown ? words_closest(unknown, strlen(unknown), names, n) : NULL;
+	if (!unknown && !group)
+		failure_set(f, CTL_USAGE, "no verb: what is to be done?");
+	else if (!unknown)
+		failure_set(f, CTL_USAGE, "%s needs a second word: %s or %s", group, names[0],
+			    names[1]);
+	else
+		failure_set(f, CTL_USAGE, "unknown verb \"%s%s%s\"%s%s%s", group ? group : "",
+			    group ? " " : "", unknown, closest ? "; did you mean \"" : "",
+			    closest ? closest : "", closest ? "\"?" : "");
+	failure_hint(f, "see `%s --help`", program_invocation_short_name);
+}
+
+const struct verb *verb_find(const char *const *words, size_t n_words, size_t *ret_taken,
+			     struct failure *f)
+{
+	const struct verb *v;
+
+	for (v = verb_table; v->name; v++) {
+		size_t taken = match_name(v->name, words, n_words);
+
+		if (taken > 0) {
+			*ret_taken = taken;
+			return v;
+		}
+	}
+	refuse_words(words, n_words, f);
+	return NULL;
+}
+
+/* Has the verb an option of its own with this global one's letter? */
+static bool is_hidden(const struct option_info *info, unsigned groups)
+{
+	size_t i;
+
+	for (i = 0; i < OPTION_COUNT && info->group == OPTIONS_GLOBAL; i++)
+		if ((option_table[i].group & groups) && option_table[i].letter == info->letter)
+			return true;
+	return false;
+}
+
+static void print_option(const struct option_info *info, unsigned groups, FILE *out)
+{
+	char letter[] = "-x,", name[64];
+
+	letter[1] = info->letter;
+	if (!info->letter || is_hidden(info, groups))
+		strcpy(letter, "   ");
+	snprintf(name, sizeof(name), "--%s%s%s", info->name, info->argument ? " " : "",
+		 info->argument ? info->argument : "");
+	fprintf(out, "  %s %-20s %s\n", letter, name, info->help);
+}
+
+static void print_own_options(const struct verb *v, FILE *out)
+{
+	size_t i;
+
+	for (i = 0; i < OPTION_COUNT; i++)
+		if (option_table[i].group & v->options)
+			print_option(&option_table[i], v->options, out);
+}
+
+/* `groups`: the options of a verb, which may hide a letter. */
+static void print_global_options(unsigned groups, FILE *out)
+{
+	size_t i;
+
+	for (i = 0; i < OPTION_COUNT; i++)
+		if (option_table[i].group == OPTIONS_GLOBAL)
+			print_option(&option_table[i], groups, out);
+}
+
+static void print_verb_help(const struct verb *v, FILE *out)
+{
+	fprintf(out, "usage: %s %s%s%s%s\n\n%s\n", program_invocation_short_name, v->name,
+		*v->arguments ? " " : "", v->arguments, v->options ? " [OPTION...]" : "", v->help);
+	if (v->details)
+		fprintf(out, "\n%s", v->details);
+	if (v->options) {
+		fputs("\noptions of this verb:\n", out);
+		print_own_options(v, out);
+	}
+	fputs("\noptions of every verb:\n", out);
+	print_global_options(v->options, out);
+}
+
+static void print_all_help(FILE *out)
+{
+	const struct verb *v;
+
+	fprintf(out, "usage: %s [OPTION...] VERB ...\n\nControls redirectd(8).\n\nverbs:\n",
+		program_invocation_short_name);
+	for (v = verb_table; v->name; v++)
+		fprintf(out, "  %-15s %-14s %s\n", v->name, v->arguments, v->help);
+	fputs("\noptions, before or after the verb:\n", out);
+	print_global_options(0, out);
+	fprintf(out, "\n`%s VERB --help` says more about a verb; redirectctl(8) says all.\n",
+		program_invocation_short_name);
+}
+
+void verb_print_help(const struct verb *v, FILE *out)
+{
+	if (v)
+		print_verb_help(v, out);
+	else
+		print_all_help(out);
+}
+
+enum exit_code verb_help(const struct options *o, struct failure *f)
+{
+	const struct verb *v = NULL;
+	size_t taken;
+
+	if (o->n_operands > 0) {
+		v = verb_find(o->operands, o->n_operands, &taken, f);
+		if (!v)
+			return CTL_USAGE;
+	}
+	verb_print_help(v, stdout);
+	return CTL_DONE;
+}
