@@ -141,4 +141,3 @@ struct {
 /* Set by the daemon before loading, so that the verifier drops the branch not taken. */
 const volatile __u32 flow_records = 1; /* entries of `flows`, a multiple of FLOW_WINDOW */
 const volatile __u32 index_mask = 0;   /* entries of `flow_index` - 1 */
-const volatile __u8 coarse_clock = 1;  /* bpf_ktime_get_coarse_ns: Linux 5.11 */

@@ -193,6 +193,13 @@ int redirect_out_l3(struct __sk_buff *skb)
 	return egress(skb, false);
 }
 
+/* Not attached: how the daemon reads the clock that packets read. */
+SEC("tc")
+int read_clock(struct __sk_buff *skb)
+{
+	return clock_ticks();
+}
+
 /*
  * Not attached: the daemon runs it on a list of records that looked expired in its mapping, so
  * that freeing goes the same way, under the same locks, as when packets do it. Returns how many

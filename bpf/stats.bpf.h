@@ -34,10 +34,7 @@ static __always_inline struct datapath_config *config_get(void)
 	return bpf_map_lookup_elem(&config, &zero);
 }
 
-/* The coarse clock costs a tenth of the precise one, and a tick is wider than its step. */
 static __always_inline __u32 clock_ticks(void)
 {
-	if (coarse_clock)
-		return bpf_ktime_get_coarse_ns() >> TICK_SHIFT;
-	return bpf_ktime_get_ns() >> TICK_SHIFT;
+	return bpf_jiffies64() >> TICK_SHIFT;
 }

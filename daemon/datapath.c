@@ -41,6 +41,9 @@ struct datapath {
 	bool adopted;
 	int n_cpus;
 	struct cpu_counters *cpu_counters; /* room for one of every possible processor */
+	uint64_t tick_ns;      /* length of a tick */
+	uint64_t clock_ns;     /* CLOCK_MONOTONIC when the datapath's clock was last read */
+	uint32_t clock_ticks;  /* what it showed */
 	struct mapping config, ports, shapes, actions, flows, totals, rule_counters;
 };
 
@@ -50,6 +53,7 @@ static const char *const program_names[PROGRAM_COUNT] = {
 	[PROGRAM_IN_L3] = "redirect_in_l3",
 	[PROGRAM_OUT_L3] = "redirect_out_l3",
 	[PROGRAM_SWEEP] = "sweep",
+	[PROGRAM_CLOCK] = "read_clock",
 };
 
 /* libbpf's own words end in the journal; the debug ones nowhere. */
@@ -232,8 +236,6 @@ static void size_tables(struct datapath *d, uint32_t flows_max)
 	bpf_map__set_max_entries(d->skeleton->maps.flow_index, buckets);
 	d->skeleton->rodata->flow_records = records;
 	d->skeleton->rodata->index_mask = buckets - 1;
-	d->skeleton->rodata->coarse_clock =
-		libbpf_probe_bpf_helper(BPF_PROG_TYPE_SCHED_CLS, BPF_FUNC_ktime_get_coarse_ns, NULL) == 1;
 }
 
 static int map_memory(struct bpf_map *map, bool write, struct mapping *ret)
@@ -328,6 +330,22 @@ static int initialize(struct datapath *d, uint32_t flows_max)
 	return 0;
 }
 
+static uint64_t timespec_ns(const struct timespec *t)
+{
+	return (uint64_t)t->tv_sec * 1000000000ULL + t->tv_nsec;
+}
+
+/* The kernel's coarse clock moves once a jiffy, and says how long that is (clock_getres(2)). */
+static int measure_tick(struct datapath *d)
+{
+	struct timespec resolution;
+
+	if (clock_getres(CLOCK_MONOTONIC_COARSE, &resolution) < 0)
+		return -errno;
+	d->tick_ns = timespec_ns(&resolution) << TICK_SHIFT;
+	return d->tick_ns ? 0 : -EINVAL;
+}
+
 int datapath_open(const char *pin_path, uint32_t flows_max, struct diag *diag,
 		  struct datapath **ret, pid_t *ret_owner)
 {
@@ -356,7 +374,9 @@ int datapath_open(const char *pin_path, uint32_t flows_max, struct diag *diag,
 				 "cannot use the pin folder %s: %s", pin_path, strerror(-r));
 		return r;
 	}
-	r = load(d, flows_max, diag);
+	r = measure_tick(d);
+	if (r == 0)
+		r = load(d, flows_max, diag);
 	if (r == 0)
 		r = initialize(d, flows_max);
 	if (r < 0) {
@@ -624,20 +644,31 @@ int datapath_sweep(struct datapath *d, const struct sweep_item *items, size_t n)
 	return freed;
 }
 
-uint32_t datapath_ticks(void)
+/* Reads the datapath's clock once a second, and goes on by CLOCK_MONOTONIC in between. */
+uint32_t datapath_ticks(struct datapath *d)
 {
+	char packet[64] = {0};
+	LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = packet, .data_size_in = sizeof(packet),
+		    .repeat = 1);
 	struct timespec t;
+	uint64_t now;
 
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return ((uint64_t)t.tv_sec * 1000000000ULL + t.tv_nsec) >> TICK_SHIFT;
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+	now = timespec_ns(&t);
+	if ((!d->clock_ns || now - d->clock_ns > 1000000000ULL) &&
+	    bpf_prog_test_run_opts(datapath_program_fd(d, PROGRAM_CLOCK), &opts) == 0) {
+		d->clock_ns = now;
+		d->clock_ticks = opts.retval;
+	}
+	return d->clock_ticks + (now - d->clock_ns) / d->tick_ns;
 }
 
-uint32_t datapath_ticks_from_seconds(uint32_t seconds)
+uint32_t datapath_ticks_from_seconds(const struct datapath *d, uint32_t seconds)
 {
-	return ((uint64_t)seconds * 1000000000ULL) >> TICK_SHIFT;
+	return (uint64_t)seconds * 1000000000ULL / d->tick_ns;
 }
 
-uint64_t datapath_ticks_to_ms(uint32_t ticks)
+uint64_t datapath_ticks_to_ms(const struct datapath *d, uint32_t ticks)
 {
-	return ((uint64_t)ticks << TICK_SHIFT) / 1000000;
+	return (uint64_t)ticks * d->tick_ns / 1000000;
 }

@@ -22,6 +22,7 @@ enum datapath_program {
 	PROGRAM_IN_L3,  /* ingress of devices without */
 	PROGRAM_OUT_L3, /* egress of them */
 	PROGRAM_SWEEP,
+	PROGRAM_CLOCK,
 	PROGRAM_COUNT,
 };
 
@@ -75,7 +76,7 @@ int datapath_events_fd(struct datapath *d);
 /* Frees the records that are expired, or expire soon enough; returns how many, or an error. */
 int datapath_sweep(struct datapath *d, const struct sweep_item *items, size_t n);
 
-/* Now, in the ticks of the datapath. */
-uint32_t datapath_ticks(void);
-uint32_t datapath_ticks_from_seconds(uint32_t seconds);
-uint64_t datapath_ticks_to_ms(uint32_t ticks);
+/* Now, in the ticks of the datapath; cheap enough to ask for each flow. */
+uint32_t datapath_ticks(struct datapath *d);
+uint32_t datapath_ticks_from_seconds(const struct datapath *d, uint32_t seconds);
+uint64_t datapath_ticks_to_ms(const struct datapath *d, uint32_t ticks);

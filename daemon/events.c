@@ -72,7 +72,7 @@ static int on_event(void *userdata, void *data, size_t size)
 
 	if (size < sizeof(*e) || e->kind > EVENT_PACKET)
 		return 0;
-	flows_view(&e->flow, datapath_config(events->datapath), datapath_ticks(), &v);
+	flows_view(events->datapath, &e->flow, &v);
 	print_event(e, &v);
 	return 0;
 }

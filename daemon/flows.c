@@ -78,9 +78,10 @@ static void view_tuple(const struct flow_dir *d, bool ipv6, struct flow_tuple *r
 	ret->bytes = d->bytes;
 }
 
-void flows_view(const struct flow *f, const struct datapath_config *config, uint32_t now,
-		struct flow_view *ret)
+void flows_view(struct datapath *d, const struct flow *f, struct flow_view *ret)
 {
+	const struct datapath_config *config = datapath_config(d);
+	uint32_t now = datapath_ticks(d);
 	uint32_t idle = flows_idle_ticks(f, now);
 	uint32_t timeout = f->state < FLOW_STATE_COUNT ? config->timeouts[f->state] : 0;
 
@@ -91,8 +92,8 @@ void flows_view(const struct flow *f, const struct datapath_config *config, uint
 		.assured = f->flags & FLOW_ASSURED,
 		.replied = f->flags & FLOW_REPLIED,
 		.ifindex = f->ifindex,
-		.age_ms = datapath_ticks_to_ms(now - f->created),
-		.expires_ms = idle < timeout ? datapath_ticks_to_ms(timeout - idle) : 0,
+		.age_ms = datapath_ticks_to_ms(d, now - f->created),
+		.expires_ms = idle < timeout ? datapath_ticks_to_ms(d, timeout - idle) : 0,
 	};
 	view_tuple(&f->original, f->flags & FLOW_IPV6, &ret->original);
 	view_tuple(&f->reply, f->flags & FLOW_IPV6, &ret->reply);
@@ -101,7 +102,7 @@ void flows_view(const struct flow *f, const struct datapath_config *config, uint
 int flows_next(struct datapath *d, uint32_t *cursor, uint32_t budget, struct flow_view *ret)
 {
 	const struct datapath_config *config = datapath_config(d);
-	uint32_t n, now = datapath_ticks();
+	uint32_t n, now = datapath_ticks(d);
 	const struct flow *flows = datapath_flows(d, &n);
 	struct flow f;
 
@@ -110,7 +111,7 @@ int flows_next(struct datapath *d, uint32_t *cursor, uint32_t budget, struct flo
 			return -EAGAIN;
 		if (!read_record(&flows[*cursor], &f) || flows_expired(&f, config, now))
 			continue;
-		flows_view(&f, config, now, ret);
+		flows_view(d, &f, ret);
 		(*cursor)++;
 		return 1;
 	}
@@ -120,7 +121,7 @@ int flows_next(struct datapath *d, uint32_t *cursor, uint32_t budget, struct flo
 uint64_t flows_count(struct datapath *d)
 {
 	const struct datapath_config *config = datapath_config(d);
-	uint32_t n, now = datapath_ticks();
+	uint32_t n, now = datapath_ticks(d);
 	const struct flow *flows = datapath_flows(d, &n);
 	uint64_t count = 0;
 
@@ -138,7 +139,7 @@ void flows_sum(struct datapath *d, struct flow_sums *sums)
 {
 	const struct rule_counters *dead = datapath_rule_counters(d);
 	const struct datapath_config *config = datapath_config(d);
-	uint32_t n, now = datapath_ticks();
+	uint32_t n, now = datapath_ticks(d);
 	const struct flow *flows = datapath_flows(d, &n);
 
 	for (uint32_t i = 0; i < RULE_COUNT; i++) {
@@ -161,7 +162,7 @@ void flows_sum(struct datapath *d, struct flow_sums *sums)
 int flows_sweep(struct datapath *d)
 {
 	const struct datapath_config *config = datapath_config(d);
-	uint32_t n, now = datapath_ticks(), n_items = 0;
+	uint32_t n, now = datapath_ticks(d), n_items = 0;
 	const struct flow *flows = datapath_flows(d, &n);
 	struct sweep_item items[SWEEP_BATCH];
 	int freed = 0, r = 0;

@@ -55,8 +55,7 @@ const char *flow_state_name(enum flow_state state);
 uint32_t flows_idle_ticks(const struct flow *f, uint32_t now);
 bool flows_expired(const struct flow *f, const struct datapath_config *config, uint32_t now);
 /* A copied record as people want it. */
-void flows_view(const struct flow *f, const struct datapath_config *config, uint32_t now,
-		struct flow_view *ret);
+void flows_view(struct datapath *d, const struct flow *f, struct flow_view *ret);
 /* Sums of every rule id, RULE_COUNT of them. */
 void flows_sum(struct datapath *d, struct flow_sums *sums);
 /* Has the datapath free what is expired; returns how many records, or an error. */

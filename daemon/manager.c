@@ -216,7 +216,7 @@ static void apply_settings(struct manager *m, const struct config *config)
 	uint32_t capacity = datapath_capacity(m->datapath);
 
 	for (int state = 0; state < FLOW_STATE_COUNT; state++)
-		c->timeouts[state] = datapath_ticks_from_seconds(config->timeouts[state]);
+		c->timeouts[state] = datapath_ticks_from_seconds(m->datapath, config->timeouts[state]);
 	c->flows_max = config->flows_max < capacity ? config->flows_max : capacity;
 	if (config->flows_max > capacity)
 		log_warning("flows-max %u needs a larger table, which is made at the next stop and start; "

@@ -9,16 +9,16 @@
  * Byte order: __be fields and addresses are in network order, all others in host order. Addresses
  * take 16 bytes; IPv4 stands as ::ffff:a.b.c.d (RFC 4291, 2.5.5.2), and FLOW_IPV6 tells the two
  * apart, so that a mapped address seen on the wire is never taken for IPv4.
- * Times are ticks: CLOCK_MONOTONIC in nanoseconds >> TICK_SHIFT, so about 16.8 ms; 32 bits of
- * them wrap after 2.2 years.
+ * Times are ticks: jiffies >> TICK_SHIFT, the cheapest clock a packet can read (0 ns, where the
+ * coarse one costs 14). A tick is 16 ms at HZ=1000 and 160 ms at HZ=100; 32 bits of them wrap after
+ * 2.2 years at the earliest.
  */
 #pragma once
 
 #include <linux/types.h>
 
 #define DATAPATH_VERSION 1
-#define TICK_SHIFT       24
-#define TICKS_PER_SECOND (1000000000ULL >> TICK_SHIFT) /* 59; use for bounds, not for conversion */
+#define TICK_SHIFT       4
 
 /* nf_conntrack's state names (net/netfilter/nf_conntrack_proto_tcp.c), UDP's two behind them. */
 enum flow_state {
