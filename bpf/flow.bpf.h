@@ -93,7 +93,7 @@ __noinline __u32 flow_room(__u32 record, __u32 now)
 	struct datapath_config *c = config_get();
 	struct flow *f = table_record(record);
 
-	if (!record || !c || !f || f->flags & FLOW_BUSY)
+	if (!record || !c || !f || table_is_owned(f))
 		return ROOM_NONE;
 	if (f->state == FLOW_FREE)
 		return ROOM_FREE;
@@ -132,7 +132,7 @@ static __always_inline bool flow_take(__u32 record, __u32 now)
 	if (!f)
 		return false;
 	/* What was seen in the search may have changed; from `seq` on, flow_end() would notice. */
-	seq = *(volatile __u16 *)&f->seq;
+	seq = table_seq(f);
 	room = flow_room(record, now);
 	if (room == ROOM_NONE)
 		return false;
@@ -180,7 +180,7 @@ static __always_inline void flow_fill(struct flow *f, const struct packet *p,
 	f->reply.seen = now;
 	f->reply.packets = 0;
 	f->reply.bytes = 0;
-	f->flags = p->tuple.kind | FLOW_BUSY;
+	f->flags = p->tuple.kind;
 	f->rule = a->rule;
 	f->generation = c->generation;
 	f->ifindex = ifindex;
@@ -239,8 +239,7 @@ static __always_inline __u32 flow_create(const struct datapath_config *c, const 
 		atomic_add(&counts->created, 1);
 	atomic_add(&sums->created, 1);
 	event_flow(c, f, EVENT_NEW, 0);
-	barrier();
-	f->flags &= ~FLOW_BUSY;
+	table_disown(f);
 	return record;
 }
 
@@ -316,7 +315,7 @@ static __always_inline void flow_update_state(struct flow *f, const struct packe
 		flags |= FLOW_ASSURED;
 	if (state != f->state)
 		f->state = state;
-	/* Never clears a bit that another processor sets: BUSY above all. */
+	/* Only ever adds bits: another processor may be adding others. */
 	if (flags & ~f->flags)
 		f->flags |= flags;
 }

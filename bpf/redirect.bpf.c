@@ -45,7 +45,7 @@ static __always_inline int forward(struct __sk_buff *skb, const struct datapath_
 	__be32 ports = nat_ports(f, found->direction);
 
 	/* The record may have gone to another flow since the lookup. */
-	if (*(volatile __u16 *)&f->seq != found->seq)
+	if (table_seq(f) != found->seq)
 		return leave(counts, REASON_UNRELATED);
 	flow_update_state(f, p, found->direction);
 	flow_count(found->direction == DIRECTION_ORIGINAL ? &f->original : &f->reply, p, now);
@@ -83,7 +83,7 @@ static __always_inline int begin(struct __sk_buff *skb, const struct datapath_co
 	found.flow = table_record(found.record);
 	if (!found.flow)
 		return TC_ACT_UNSPEC;
-	found.seq = *(volatile __u16 *)&found.flow->seq;
+	found.seq = table_seq(found.flow);
 	return forward(skb, c, counts, p, &found, now);
 }
 

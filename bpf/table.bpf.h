@@ -4,7 +4,7 @@
  * direction. Owns `flows` and `flow_index`; knows nothing of rules or of what a packet becomes.
  *
  * Reading takes no lock: a slot is only a hint, the record's own tuples decide, and `seq` tells
- * when a record changed hands meanwhile. Writing: whoever sets FLOW_BUSY under the record's lock
+ * when a record changed hands meanwhile. Writing: whoever sets FLOW_OWNED under the record's lock
  * owns the record; a bucket is written under its own lock, and `version` shows a writer whether
  * the bucket is still what it searched for duplicates. No two locks are ever held at once.
  *
@@ -87,6 +87,17 @@ static __always_inline bool table_matches(const struct flow_dir *d, const struct
 	       table_same_addr(d->daddr, t->daddr) && table_same_addr(d->saddr, t->saddr);
 }
 
+/* Which of its flows a record holds, owned or not. */
+static __always_inline __u16 table_seq(const struct flow *f)
+{
+	return *(volatile const __u16 *)&f->seq & ~FLOW_OWNED;
+}
+
+static __always_inline bool table_is_owned(const struct flow *f)
+{
+	return *(volatile const __u16 *)&f->seq & FLOW_OWNED;
+}
+
 /* Finds the flow that a tuple belongs to, in either direction, expired or not. */
 static __always_inline bool table_find(const struct tuple *t, __u32 hash, struct found *ret)
 {
@@ -103,7 +114,7 @@ static __always_inline bool table_find(const struct tuple *t, __u32 hash, struct
 		f = table_record(slot & INDEX_RECORD);
 		if (!f)
 			continue;
-		ret->seq = *(volatile __u16 *)&f->seq;
+		ret->seq = table_seq(f);
 		if ((f->flags & FLOW_KIND) != t->kind || f->state == FLOW_FREE)
 			continue;
 		if (table_matches(&f->original, t))
@@ -232,7 +243,7 @@ static __always_inline bool table_expired(const struct datapath_config *c, const
 	return (__s32)idle > 0 && idle > c->timeouts[state];
 }
 
-/* Takes the record over if it is still what the caller saw; it is then FLOW_BUSY and his. */
+/* Takes the record over if it is still what the caller saw; it is then FLOW_OWNED, and his. */
 static __always_inline bool table_own(struct flow *f, __u32 record, __u16 seq)
 {
 	struct lock_line *line = table_lock(record / FLOW_WINDOW);
@@ -241,19 +252,25 @@ static __always_inline bool table_own(struct flow *f, __u32 record, __u16 seq)
 	if (!line)
 		return false;
 	bpf_spin_lock(&line->lock);
-	if (f->seq == seq && !(f->flags & FLOW_BUSY)) {
-		f->flags |= FLOW_BUSY;
-		f->seq++;
+	if (f->seq == seq) {
+		f->seq = ((seq + 1) & ~FLOW_OWNED) | FLOW_OWNED;
 		mine = true;
 	}
 	bpf_spin_unlock(&line->lock);
 	return mine;
 }
 
+/* Ends the ownership: what the record holds now is for everybody. */
+static __always_inline void table_disown(struct flow *f)
+{
+	barrier();
+	*(volatile __u16 *)&f->seq = f->seq & ~FLOW_OWNED;
+}
+
 /* Gives an owned record back as free. The index must not know it any more. */
 static __always_inline void table_release(struct flow *f)
 {
 	f->state = FLOW_FREE;
-	barrier();
 	f->flags = 0;
+	table_disown(f);
 }

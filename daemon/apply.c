@@ -9,12 +9,13 @@
 
 #include "daemon/datapath.h"
 
-#define GRACE_NS 1000000000ULL /* no packet is under way for as long */
+#define GRACE_NS 1000000000ULL	/* no packet is under way for as long */
+#define MARKS_NS 10000000000ULL /* between two looks at marks that only flows may need */
 
 /* A rule as it was last compiled. */
 struct compiled {
 	uint32_t id;
-	struct rule *rule; /* a copy */
+	struct rule *rule;   /* a copy */
 	uint32_t *ifindexes; /* sorted as named; n 0: every interface */
 	size_t n_ifindexes;
 	bool waits; /* names interfaces, none of which is there */
@@ -68,8 +69,9 @@ struct apply {
 	/* What the running change has written, to be taken back if it fails. */
 	struct garbage_list written;
 	struct garbage_list matches; /* in use now */
-	uint8_t *dirty;  /* PORT_COUNT: ports to compile anew */
-	uint8_t *marked; /* PORT_COUNT: marks that the rules ask for, in the top three bits */
+	uint8_t *dirty;		     /* PORT_COUNT: ports to compile anew */
+	uint8_t *marked;  /* PORT_COUNT: marks that the rules ask for, in the top three bits */
+	uint8_t *needed;  /* PORT_COUNT: and those that flows ask for, while they are looked at */
 	bool marks_stale; /* marks of former rules may be cleared once no flow needs them */
 	uint64_t marks_since_ns;
 };
@@ -126,7 +128,8 @@ static void garbage_collect(struct apply *a)
 
 	while (i < a->garbage.n && now - a->garbage.items[i].since_ns > GRACE_NS)
 		garbage_dispose(a, &a->garbage.items[i++]);
-	memmove(a->garbage.items, a->garbage.items + i, (a->garbage.n - i) * sizeof(struct garbage));
+	memmove(a->garbage.items, a->garbage.items + i,
+		(a->garbage.n - i) * sizeof(struct garbage));
 	a->garbage.n -= i;
 }
 
@@ -210,7 +213,8 @@ int apply_new(struct datapath *d, struct apply **ret)
 	a->datapath = d;
 	a->dirty = calloc(PORT_COUNT, 1);
 	a->marked = calloc(PORT_COUNT, 1);
-	if (!a->dirty || !a->marked || id_set_new(&a->shapes, SHAPE_COUNT) < 0 ||
+	a->needed = calloc(PORT_COUNT, 1);
+	if (!a->dirty || !a->marked || !a->needed || id_set_new(&a->shapes, SHAPE_COUNT) < 0 ||
 	    id_set_new(&a->actions, ACTION_COUNT) < 0)
 		return -ENOMEM;
 	r = adopt_ids(a);
@@ -234,6 +238,7 @@ struct apply *apply_free(struct apply *a)
 	free(a->matches.items);
 	free(a->dirty);
 	free(a->marked);
+	free(a->needed);
 	free(a);
 	return NULL;
 }
@@ -330,7 +335,8 @@ static void part_make(const struct compiled *c, uint32_t ifindex, const struct i
 /* Every combination of the rule's interfaces and sources. */
 static size_t parts_of_rule(const struct compiled *c, struct part *ret)
 {
-	size_t n_if = c->n_ifindexes ? c->n_ifindexes : 1, n_from = c->rule->n_from ? c->rule->n_from : 1;
+	size_t n_if = c->n_ifindexes ? c->n_ifindexes : 1,
+	       n_from = c->rule->n_from ? c->rule->n_from : 1;
 	size_t n = 0;
 
 	for (size_t i = 0; i < n_if; i++)
@@ -520,8 +526,8 @@ static void explain(struct diag *diag, int r, uint32_t port)
 			 "use the same prefix lengths in the rules of this port",
 			 "the rules of port %u differ in more than %d ways", port, SHAPE_CHAIN_MAX);
 	else
-		diag_add(diag, DIAG_FAILED, NULL, NULL, "cannot write the rules of port %u: %s", port,
-			 strerror(-r));
+		diag_add(diag, DIAG_FAILED, NULL, NULL, "cannot write the rules of port %u: %s",
+			 port, strerror(-r));
 }
 
 /* Compiles the dirty ports of one protocol into `chains`. Ports alike share a chain. */
@@ -565,10 +571,12 @@ static void mark_ports(struct apply *a, const struct rule *r)
 		for (uint32_t p = r->ports.first; p <= r->ports.last; p++)
 			a->marked[PORT_INDEX(udp, p)] |= PORT_LISTEN >> 24;
 		for (size_t t = 0; t < r->n_targets; t++)
-			for (uint32_t p = r->targets[t].ports.first; p <= r->targets[t].ports.last; p++)
+			for (uint32_t p = r->targets[t].ports.first; p <= r->targets[t].ports.last;
+			     p++)
 				a->marked[PORT_INDEX(udp, p)] |=
 					(r->targets[t].address.family ? PORT_REPLY_IN
-								      : PORT_REPLY_OUT) >> 24;
+								      : PORT_REPLY_OUT) >>
+					24;
 	}
 }
 
@@ -589,36 +597,52 @@ static void marks_set(struct apply *a, const struct compiled *rules, size_t n)
 	a->marks_since_ns = now_ns();
 }
 
-/* Clears the marks that neither a rule nor a flow needs, a while after the rules changed. */
+/* Is any port marked for which no rule asks? */
+static bool marks_left_over(const struct apply *a)
+{
+	const struct port_entry *ports = datapath_ports(a->datapath);
+
+	for (uint32_t p = 0; p < PORT_COUNT; p++)
+		if ((ports[p].bank[0] | ports[p].bank[1]) & PORT_MARKS & ~marks_of(a, p))
+			return true;
+	return false;
+}
+
+/*
+ * Clears the marks that neither a rule nor a flow needs, a while after the rules changed; then
+ * again from time to time, until the flows of former rules are gone.
+ */
 static void marks_clear(struct apply *a)
 {
 	struct port_entry *ports = datapath_ports(a->datapath);
 	uint32_t n;
 	const struct flow *flows = datapath_flows(a->datapath, &n);
 
-	if (!a->marks_stale || now_ns() - a->marks_since_ns < GRACE_NS)
+	if (!a->marks_stale || now_ns() - a->marks_since_ns < MARKS_NS)
 		return;
+	a->marks_since_ns = now_ns();
+	a->marks_stale = marks_left_over(a);
+	if (!a->marks_stale)
+		return;
+	memcpy(a->needed, a->marked, PORT_COUNT);
 	for (uint32_t i = 1; i < n; i++) {
 		bool udp = flows[i].flags & FLOW_UDP;
 
 		if (flows[i].state == FLOW_FREE)
 			continue;
-		a->marked[PORT_INDEX(udp, ntohs(flows[i].original.dport))] |= PORT_LISTEN >> 24;
-		a->marked[PORT_INDEX(udp, ntohs(flows[i].reply.sport))] |=
+		a->needed[PORT_INDEX(udp, ntohs(flows[i].original.dport))] |= PORT_LISTEN >> 24;
+		a->needed[PORT_INDEX(udp, ntohs(flows[i].reply.sport))] |=
 			(flows[i].flags & FLOW_REPLY_IN ? PORT_REPLY_IN : PORT_REPLY_OUT) >> 24;
 	}
-	a->marks_stale = false;
 	for (uint32_t p = 0; p < PORT_COUNT; p++) {
 		for (int bank = 0; bank < 2; bank++) {
-			uint32_t entry = (ports[p].bank[bank] & ~PORT_MARKS) | marks_of(a, p);
+			uint32_t entry = ports[p].bank[bank];
 
+			entry = (entry & ~PORT_MARKS) | (uint32_t)a->needed[p] << 24;
 			if (entry != ports[p].bank[bank])
 				ports[p].bank[bank] = entry;
 		}
 	}
-	/* Marks that only flows ask for are looked at again. */
-	for (size_t i = 0; i < n && !a->marks_stale; i++)
-		a->marks_stale = flows[i].state != FLOW_FREE;
 }
 
 static int write_actions(struct apply *a, struct compiled *rules, size_t n)

@@ -22,7 +22,7 @@
 #define TCX_EGRESS  47
 
 /* Where our filters stand among a clsact qdisc's others; fixed, so that they can be replaced. */
-#define CLSACT_HANDLE   0x7264 /* "rd" */
+#define CLSACT_HANDLE	0x7264 /* "rd" */
 #define CLSACT_PRIORITY 0x7264
 
 struct attach {
@@ -263,9 +263,9 @@ static bool has_filters(uint32_t ifindex, const struct direction *d)
 	struct tcmsg body = {
 		.tcm_family = AF_UNSPEC,
 		.tcm_ifindex = ifindex,
-		.tcm_parent = TC_H_MAKE(TC_H_CLSACT, d->tc_point == BPF_TC_INGRESS
-							     ? TC_H_MIN_INGRESS
-							     : TC_H_MIN_EGRESS),
+		.tcm_parent =
+			TC_H_MAKE(TC_H_CLSACT, d->tc_point == BPF_TC_INGRESS ? TC_H_MIN_INGRESS
+									     : TC_H_MIN_EGRESS),
 	};
 	bool found = false;
 

@@ -41,19 +41,16 @@ struct datapath {
 	bool adopted;
 	int n_cpus;
 	struct cpu_counters *cpu_counters; /* room for one of every possible processor */
-	uint64_t tick_ns;      /* length of a tick */
-	uint64_t clock_ns;     /* CLOCK_MONOTONIC when the datapath's clock was last read */
-	uint32_t clock_ticks;  /* what it showed */
+	uint64_t tick_ns;		   /* length of a tick */
+	uint64_t clock_ns;    /* CLOCK_MONOTONIC when the datapath's clock was last read */
+	uint32_t clock_ticks; /* what it showed */
 	struct mapping config, ports, shapes, actions, flows, totals, rule_counters;
 };
 
 static const char *const program_names[PROGRAM_COUNT] = {
-	[PROGRAM_IN] = "redirect_in",
-	[PROGRAM_OUT] = "redirect_out",
-	[PROGRAM_IN_L3] = "redirect_in_l3",
-	[PROGRAM_OUT_L3] = "redirect_out_l3",
-	[PROGRAM_SWEEP] = "sweep",
-	[PROGRAM_CLOCK] = "read_clock",
+	[PROGRAM_IN] = "redirect_in",	    [PROGRAM_OUT] = "redirect_out",
+	[PROGRAM_IN_L3] = "redirect_in_l3", [PROGRAM_OUT_L3] = "redirect_out_l3",
+	[PROGRAM_SWEEP] = "sweep",	    [PROGRAM_CLOCK] = "read_clock",
 };
 
 /* libbpf's own words end in the journal; the debug ones nowhere. */
@@ -142,8 +139,8 @@ static pid_t lock_owner(int fd)
 	if (fstat(fd, &st) < 0 || !(f = fopen("/proc/locks", "re")))
 		return 0;
 	while (!found && getline(&line, &size, f) > 0)
-		if (sscanf(line, "%*d: FLOCK ADVISORY WRITE %d %x:%x:%lu", &pid, &major_nr, &minor_nr,
-			   &inode) == 4 &&
+		if (sscanf(line, "%*d: FLOCK ADVISORY WRITE %d %x:%x:%lu", &pid, &major_nr,
+			   &minor_nr, &inode) == 4 &&
 		    inode == st.st_ino && major_nr == major(st.st_dev) &&
 		    minor_nr == minor(st.st_dev))
 			found = pid;
@@ -211,8 +208,10 @@ static int set_pin_paths(struct datapath *d)
 	char path[512];
 	int r;
 
-	bpf_object__for_each_map(map, d->skeleton->obj) {
-		/* Constants and the scratch of one packet belong to the programs, not to the flows. */
+	bpf_object__for_each_map(map, d->skeleton->obj)
+	{
+		/* Constants and the scratch of one packet belong to the programs, not to the flows.
+		 */
 		if (bpf_map__is_internal(map) || map == d->skeleton->maps.current)
 			continue;
 		snprintf(path, sizeof(path), "%s/%s", d->map_path, bpf_map__name(map));
@@ -283,10 +282,12 @@ static void explain_load_failure(struct diag *diag, int r)
 	const char *hint = NULL;
 
 	if (r == -EPERM || r == -EACCES)
-		hint = "run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON; a program that "
+		hint = "run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON; a program "
+		       "that "
 		       "the verifier refuses is a bug to report, with the log above";
 	else if (r == -EINVAL)
-		hint = "Linux 5.10 or later with CONFIG_BPF_SYSCALL and CONFIG_NET_CLS_BPF is needed; pins "
+		hint = "Linux 5.10 or later with CONFIG_BPF_SYSCALL and CONFIG_NET_CLS_BPF is "
+		       "needed; pins "
 		       "of another version go with: redirectd's stop, or rm -r of the pin folder";
 	else if (r == -ENOMEM)
 		hint = "lower flows-max";
@@ -370,7 +371,8 @@ int datapath_open(const char *pin_path, uint32_t flows_max, struct diag *diag,
 		r = lock_folder(d, ret_owner);
 	if (r < 0) {
 		if (r != -EBUSY)
-			diag_add(diag, DIAG_FAILED, NULL, "run as root, or choose another folder with -p",
+			diag_add(diag, DIAG_FAILED, NULL,
+				 "run as root, or choose another folder with -p",
 				 "cannot use the pin folder %s: %s", pin_path, strerror(-r));
 		return r;
 	}
@@ -451,7 +453,8 @@ const char *datapath_pin_path(const struct datapath *d)
 
 int datapath_program_fd(const struct datapath *d, enum datapath_program p)
 {
-	return bpf_program__fd(bpf_object__find_program_by_name(d->skeleton->obj, program_names[p]));
+	return bpf_program__fd(
+		bpf_object__find_program_by_name(d->skeleton->obj, program_names[p]));
 }
 
 struct datapath_config *datapath_config(struct datapath *d)
@@ -525,8 +528,7 @@ int datapath_local_set(struct datapath *d, const struct local_key *key, bool pre
 		       : bpf_map_delete_elem(fd, key);
 }
 
-int datapath_local_next(struct datapath *d, const struct local_key *key,
-			struct local_key *ret_next)
+int datapath_local_next(struct datapath *d, const struct local_key *key, struct local_key *ret_next)
 {
 	return bpf_map_get_next_key(bpf_map__fd(d->skeleton->maps.locals), key, ret_next);
 }
@@ -534,7 +536,8 @@ int datapath_local_next(struct datapath *d, const struct local_key *key,
 int datapath_counters(struct datapath *d, struct cpu_counters *ret_sum)
 {
 	uint32_t zero = 0;
-	int r = bpf_map_lookup_elem(bpf_map__fd(d->skeleton->maps.counters), &zero, d->cpu_counters);
+	int r = bpf_map_lookup_elem(bpf_map__fd(d->skeleton->maps.counters), &zero,
+				    d->cpu_counters);
 
 	if (r < 0)
 		return r;
@@ -570,7 +573,8 @@ int datapath_registry_write(struct datapath *d, uint32_t rule, const char *text)
 		size_t part = left < sizeof(value.text) ? left : sizeof(value.text);
 
 		memcpy(value.text, text, part);
-		r = bpf_map_update_elem(bpf_map__fd(d->skeleton->maps.registry), &key, &value, BPF_ANY);
+		r = bpf_map_update_elem(bpf_map__fd(d->skeleton->maps.registry), &key, &value,
+					BPF_ANY);
 		if (r < 0)
 			return r;
 		key.part++;
@@ -597,7 +601,8 @@ int datapath_registry_read(struct datapath *d, uint32_t rule, char **ret)
 		if (!longer)
 			return -ENOMEM;
 		text = longer;
-		memcpy(text + (size_t)key.part * sizeof(value.text), value.text, sizeof(value.text));
+		memcpy(text + (size_t)key.part * sizeof(value.text), value.text,
+		       sizeof(value.text));
 		key.part++;
 	} while (!memchr(value.text, '\0', sizeof(value.text)));
 	*ret = take_ptr(text);

@@ -17,9 +17,9 @@
 struct datapath;
 
 enum datapath_program {
-	PROGRAM_IN,     /* ingress of devices with an Ethernet header */
-	PROGRAM_OUT,    /* egress of them */
-	PROGRAM_IN_L3,  /* ingress of devices without */
+	PROGRAM_IN,	/* ingress of devices with an Ethernet header */
+	PROGRAM_OUT,	/* egress of them */
+	PROGRAM_IN_L3,	/* ingress of devices without */
 	PROGRAM_OUT_L3, /* egress of them */
 	PROGRAM_SWEEP,
 	PROGRAM_CLOCK,
@@ -29,7 +29,8 @@ enum datapath_program {
 /*
  * Loads the programs over the maps pinned below `pin_path` (a folder on a bpffs, made if missing;
  * bpffs itself is mounted when it is not and that is allowed). -EBUSY: a live daemon owns the
- * folder, *ret_owner is its process id, or 0 if it cannot be told. Other errors: diag says what to do.
+ * folder, *ret_owner is its process id, or 0 if it cannot be told. Other errors: diag says what to
+ * do.
  */
 int datapath_open(const char *pin_path, uint32_t flows_max, struct diag *diag,
 		  struct datapath **ret, pid_t *ret_owner);
@@ -45,9 +46,9 @@ int datapath_program_fd(const struct datapath *d, enum datapath_program p);
 
 /* Mappings; those packets write are read only. */
 struct datapath_config *datapath_config(struct datapath *d);
-struct port_entry *datapath_ports(struct datapath *d);         /* PORT_COUNT */
-struct shape *datapath_shapes(struct datapath *d);             /* SHAPE_COUNT */
-struct action *datapath_actions(struct datapath *d);           /* ACTION_COUNT */
+struct port_entry *datapath_ports(struct datapath *d);		  /* PORT_COUNT */
+struct shape *datapath_shapes(struct datapath *d);		  /* SHAPE_COUNT */
+struct action *datapath_actions(struct datapath *d);		  /* ACTION_COUNT */
 struct rule_counters *datapath_rule_counters(struct datapath *d); /* RULE_COUNT */
 const struct flow *datapath_flows(struct datapath *d, uint32_t *ret_n);
 const struct flow_totals *datapath_totals(struct datapath *d);

@@ -22,8 +22,8 @@ struct events {
 };
 
 static const char *const destroy_reasons[] = {
-	[DESTROY_EXPIRED] = "expired",   [DESTROY_REOPENED] = "reopened",
-	[DESTROY_EVICTED] = "evicted",   [DESTROY_RULE] = "rule changed",
+	[DESTROY_EXPIRED] = "expired",	  [DESTROY_REOPENED] = "reopened",
+	[DESTROY_EVICTED] = "evicted",	  [DESTROY_RULE] = "rule changed",
 	[DESTROY_REQUEST] = "on request",
 };
 
@@ -59,7 +59,8 @@ static void print_event(const struct flow_event *e, const struct flow_view *v)
 	if (v->ifindex && if_indextoname(v->ifindex, interface))
 		printf(" on %s", interface);
 	printf(" rule=%u", v->rule);
-	if (e->kind == EVENT_DESTROY && e->reason < sizeof(destroy_reasons) / sizeof(*destroy_reasons))
+	if (e->kind == EVENT_DESTROY &&
+	    e->reason < sizeof(destroy_reasons) / sizeof(*destroy_reasons))
 		printf(" (%s)", destroy_reasons[e->reason]);
 	putchar('\n');
 }
@@ -98,7 +99,8 @@ int events_new(sd_event *event, struct datapath *d, int verbosity, struct events
 	e->ring = ring_buffer__new(datapath_events_fd(d), on_event, e, NULL);
 	if (!e->ring)
 		return -errno;
-	r = sd_event_add_io(event, &e->source, ring_buffer__epoll_fd(e->ring), EPOLLIN, on_readable, e);
+	r = sd_event_add_io(event, &e->source, ring_buffer__epoll_fd(e->ring), EPOLLIN, on_readable,
+			    e);
 	if (r < 0)
 		return r;
 	config->sample_mask = SAMPLE_MASK;

@@ -11,16 +11,11 @@
 #define READ_TRIES 8
 
 static const char *const state_names[FLOW_STATE_COUNT] = {
-	[FLOW_FREE] = "NONE",
-	[FLOW_SYN_SENT] = "SYN_SENT",
-	[FLOW_SYN_RECV] = "SYN_RECV",
-	[FLOW_ESTABLISHED] = "ESTABLISHED",
-	[FLOW_FIN_WAIT] = "FIN_WAIT",
-	[FLOW_CLOSE_WAIT] = "CLOSE_WAIT",
-	[FLOW_LAST_ACK] = "LAST_ACK",
-	[FLOW_TIME_WAIT] = "TIME_WAIT",
-	[FLOW_CLOSE] = "CLOSE",
-	[FLOW_UDP_UNREPLIED] = "UNREPLIED",
+	[FLOW_FREE] = "NONE",		[FLOW_SYN_SENT] = "SYN_SENT",
+	[FLOW_SYN_RECV] = "SYN_RECV",	[FLOW_ESTABLISHED] = "ESTABLISHED",
+	[FLOW_FIN_WAIT] = "FIN_WAIT",	[FLOW_CLOSE_WAIT] = "CLOSE_WAIT",
+	[FLOW_LAST_ACK] = "LAST_ACK",	[FLOW_TIME_WAIT] = "TIME_WAIT",
+	[FLOW_CLOSE] = "CLOSE",		[FLOW_UDP_UNREPLIED] = "UNREPLIED",
 	[FLOW_UDP_REPLIED] = "REPLIED",
 };
 
@@ -39,7 +34,7 @@ static bool read_record(const struct flow *from, struct flow *ret)
 			return false;
 		memcpy(ret, from, sizeof(*ret));
 		__atomic_thread_fence(__ATOMIC_ACQUIRE);
-		if (ret->state != FLOW_FREE && !(ret->flags & FLOW_BUSY) &&
+		if (ret->state != FLOW_FREE && !(seq & FLOW_OWNED) &&
 		    __atomic_load_n(&from->seq, __ATOMIC_RELAXED) == seq)
 			return true;
 	}
@@ -159,7 +154,7 @@ void flows_sum(struct datapath *d, struct flow_sums *sums)
 	}
 }
 
-int flows_sweep(struct datapath *d)
+int flows_sweep(struct datapath *d, uint32_t *cursor, uint32_t n_records)
 {
 	const struct datapath_config *config = datapath_config(d);
 	uint32_t n, now = datapath_ticks(d), n_items = 0;
@@ -167,7 +162,10 @@ int flows_sweep(struct datapath *d)
 	struct sweep_item items[SWEEP_BATCH];
 	int freed = 0, r = 0;
 
-	for (uint32_t i = 1; i < n && r >= 0; i++) {
+	for (uint32_t looked = 0; looked < n_records && looked < n && r >= 0; looked++) {
+		uint32_t i = *cursor < n ? *cursor : 0;
+
+		*cursor = i + 1;
 		if (flows[i].state == FLOW_FREE || !flows_expired(&flows[i], config, now))
 			continue;
 		items[n_items++] = (struct sweep_item){.record = i, .seq = flows[i].seq};

@@ -16,16 +16,16 @@ struct datapath;
 /* One direction, as its packets look before translation. */
 struct flow_tuple {
 	struct ip_prefix src, dst; /* whole addresses */
-	uint16_t sport, dport;     /* host order */
+	uint16_t sport, dport;	   /* host order */
 	uint64_t packets, bytes;   /* bytes of IP length */
 };
 
 struct flow_view {
-	uint32_t rule; /* id */
+	uint32_t rule;	  /* id */
 	uint8_t protocol; /* IPPROTO_TCP or IPPROTO_UDP */
 	enum flow_state state;
 	bool assured;
-	bool replied; /* a packet came back */
+	bool replied;	  /* a packet came back */
 	uint32_t ifindex; /* where the first packet came in */
 	uint64_t age_ms, expires_ms;
 	struct flow_tuple original, reply;
@@ -58,5 +58,8 @@ bool flows_expired(const struct flow *f, const struct datapath_config *config, u
 void flows_view(struct datapath *d, const struct flow *f, struct flow_view *ret);
 /* Sums of every rule id, RULE_COUNT of them. */
 void flows_sum(struct datapath *d, struct flow_sums *sums);
-/* Has the datapath free what is expired; returns how many records, or an error. */
-int flows_sweep(struct datapath *d);
+/*
+ * Looks at the next `n_records` records and has the datapath free those that are expired; returns
+ * how many, or an error. *cursor goes round the table.
+ */
+int flows_sweep(struct datapath *d, uint32_t *cursor, uint32_t n_records);

@@ -16,7 +16,8 @@ struct datapath;
 struct links;
 
 struct links_handler {
-	/* An interface appeared, or was renamed. `ethernet`: its packets have an Ethernet header. */
+	/* An interface appeared, or was renamed. `ethernet`: its packets have an Ethernet header.
+	 */
 	void (*appeared)(void *userdata, uint32_t ifindex, const char *name, bool ethernet);
 	void (*gone)(void *userdata, uint32_t ifindex, const char *name);
 	/* A burst of changes has been told of. */

@@ -24,7 +24,8 @@
 #include "shared/config.h"
 #include "shared/log.h"
 
-#define TICK_USEC (1000 * 1000) /* how often the table is swept */
+#define TICK_USEC     (1000 * 1000) /* how often a part of the table is swept */
+#define SWEEP_RECORDS (384 * 1024)  /* the default table whole, larger ones in turns */
 
 enum ending {
 	ENDING_LEAVE, /* everything stays pinned and forwarding */
@@ -44,10 +45,11 @@ struct manager {
 	struct server *server;
 	struct events *events;
 
-	bool started;       /* the rules are in force */
+	bool started;	    /* the rules are in force */
 	bool links_changed; /* names of interfaces mean others than when the rules were applied */
 	enum ending ending;
 	uint32_t last_id;
+	uint32_t sweep_cursor;
 	struct timespec began;
 	char *reload_error;
 
@@ -158,8 +160,8 @@ int manager_add_rule(struct manager *m, const char *text, bool dry_run, struct d
 	if (r == 0)
 		r = ruleset_copy(m->rules, &rules);
 	if (r == 0)
-		r = ruleset_add(rules, new_id(m, m->rules, rules), rule, RULE_ORIGIN_RUNTIME, "runtime",
-				diag, &e);
+		r = ruleset_add(rules, new_id(m, m->rules, rules), rule, RULE_ORIGIN_RUNTIME,
+				"runtime", diag, &e);
 	if (r < 0)
 		return r;
 	rule = NULL;
@@ -216,11 +218,14 @@ static void apply_settings(struct manager *m, const struct config *config)
 	uint32_t capacity = datapath_capacity(m->datapath);
 
 	for (int state = 0; state < FLOW_STATE_COUNT; state++)
-		c->timeouts[state] = datapath_ticks_from_seconds(m->datapath, config->timeouts[state]);
+		c->timeouts[state] =
+			datapath_ticks_from_seconds(m->datapath, config->timeouts[state]);
 	c->flows_max = config->flows_max < capacity ? config->flows_max : capacity;
 	if (config->flows_max > capacity)
-		log_warning("flows-max %u needs a larger table, which is made at the next stop and start; "
-			    "until then it is %u", config->flows_max, capacity);
+		log_warning("flows-max %u needs a larger table, which is made at the next stop and "
+			    "start; "
+			    "until then it is %u",
+			    config->flows_max, capacity);
 }
 
 static int reload(struct manager *m, bool dry_run, struct diag *diag, struct reload_result *ret)
@@ -325,7 +330,7 @@ static int on_leave(sd_event_source *s, const struct signalfd_siginfo *info, voi
 static int on_tick(sd_event_source *s, uint64_t usec, void *userdata)
 {
 	struct manager *m = userdata;
-	int r = flows_sweep(m->datapath);
+	int r = flows_sweep(m->datapath, &m->sweep_cursor, SWEEP_RECORDS);
 
 	if (r < 0)
 		log_warning("cannot sweep the flow table: %s", strerror(-r));
@@ -376,7 +381,10 @@ static int add_signals(struct manager *m)
 		int signal;
 		sd_event_signal_handler_t handler;
 	} signals[] = {
-		{SIGHUP, on_reload}, {SIGTERM, on_stop}, {SIGINT, on_stop}, {SIGUSR2, on_leave},
+		{SIGHUP, on_reload},
+		{SIGTERM, on_stop},
+		{SIGINT, on_stop},
+		{SIGUSR2, on_leave},
 	};
 	int r = 0;
 
@@ -392,8 +400,8 @@ static int start_event_loop(struct manager *m)
 	if (r >= 0)
 		r = add_signals(m);
 	if (r >= 0)
-		r = sd_event_add_time_relative(m->event, &m->tick, CLOCK_MONOTONIC, TICK_USEC, 100000,
-					       on_tick, m);
+		r = sd_event_add_time_relative(m->event, &m->tick, CLOCK_MONOTONIC, TICK_USEC,
+					       100000, on_tick, m);
 	if (r >= 0)
 		r = sd_event_set_watchdog(m->event, true);
 	if (r < 0)
@@ -408,7 +416,8 @@ static int start_server(struct manager *m)
 
 	if (r == -EADDRINUSE)
 		log_error("another redirectd, process %d, serves %s: end it first, or choose other "
-			  "places with -s and -p", (int)owner, m->options->socket_path);
+			  "places with -s and -p",
+			  (int)owner, m->options->socket_path);
 	else if (r < 0)
 		log_error("cannot listen on %s: %s", m->options->socket_path, strerror(-r));
 	return r;
@@ -418,11 +427,14 @@ static int start_datapath(struct manager *m)
 {
 	struct diag diag = {0};
 	pid_t owner = 0;
-	int r = datapath_open(m->options->pin_path, m->config->flows_max, &diag, &m->datapath, &owner);
+	int r = datapath_open(m->options->pin_path, m->config->flows_max, &diag, &m->datapath,
+			      &owner);
 
 	if (r == -EBUSY)
-		log_error("another redirectd, process %d, owns the pins below %s: end it first, or choose "
-			  "other places with -s and -p", (int)owner, m->options->pin_path);
+		log_error("another redirectd, process %d, owns the pins below %s: end it first, or "
+			  "choose "
+			  "other places with -s and -p",
+			  (int)owner, m->options->pin_path);
 	else if (r < 0)
 		log_diag(&diag);
 	diag_clear(&diag);
@@ -467,7 +479,8 @@ static int start_rules(struct manager *m)
 	if (r == 0) {
 		start_ids(m);
 		apply_settings(m, m->config);
-		r = plan_configuration(m->rules, m->config, true, new_id, m, &diag, &rules, &counts);
+		r = plan_configuration(m->rules, m->config, true, new_id, m, &diag, &rules,
+				       &counts);
 	}
 	if (r == 0)
 		r = commit(m, rules, m->config, &diag);
@@ -506,7 +519,8 @@ static void announce(struct manager *m)
 static int start(struct manager *m)
 {
 	static int (*const steps[])(struct manager *) = {
-		start_event_loop, start_server, start_datapath, start_links, start_rules, start_events,
+		start_event_loop, start_server, start_datapath,
+		start_links,	  start_rules,	start_events,
 	};
 	int r = 0;
 
@@ -646,12 +660,18 @@ const struct flow_sums *manager_rule_sums(struct manager *m)
 }
 
 static const char *const reason_names[REASON_COUNT] = {
-	[REASON_UNRELATED] = "unrelated",     [REASON_NO_MATCH] = "no_match",
-	[REASON_STRAY] = "stray",             [REASON_NOT_IP] = "not_ip",
-	[REASON_NOT_TCP_UDP] = "not_tcp_udp", [REASON_FRAGMENT] = "fragment",
-	[REASON_TRUNCATED] = "truncated",     [REASON_MALFORMED] = "malformed",
-	[REASON_EXTENSIONS] = "extensions",   [REASON_TABLE_FULL] = "table_full",
-	[REASON_INDEX_FULL] = "index_full",   [REASON_PORTS_FULL] = "ports_full",
+	[REASON_UNRELATED] = "unrelated",
+	[REASON_NO_MATCH] = "no_match",
+	[REASON_STRAY] = "stray",
+	[REASON_NOT_IP] = "not_ip",
+	[REASON_NOT_TCP_UDP] = "not_tcp_udp",
+	[REASON_FRAGMENT] = "fragment",
+	[REASON_TRUNCATED] = "truncated",
+	[REASON_MALFORMED] = "malformed",
+	[REASON_EXTENSIONS] = "extensions",
+	[REASON_TABLE_FULL] = "table_full",
+	[REASON_INDEX_FULL] = "index_full",
+	[REASON_PORTS_FULL] = "ports_full",
 	[REASON_REWRITE] = "rewrite_failed",
 };
 
@@ -704,9 +724,9 @@ int manager_status(struct manager *m, struct manager_status *ret)
 		return -ENOMEM;
 	m->attachments = attachments;
 	for (size_t i = 0; i < n; i++)
-		attachments[i] = (struct manager_attachment){links_name(m->links, entries[i].ifindex),
-							     entries[i].ifindex,
-							     attach_hook_name(entries[i].hook)};
+		attachments[i] = (struct manager_attachment){
+			links_name(m->links, entries[i].ifindex), entries[i].ifindex,
+			attach_hook_name(entries[i].hook)};
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	*ret = (struct manager_status){
 		.version = REDIRECTD_VERSION,

@@ -19,8 +19,8 @@ struct manager;
 struct options;
 
 /*
- * Starts everything; a failure is logged. Takes the configuration over, also on failure; the options
- * are read again at each reload and outlive the manager.
+ * Starts everything; a failure is logged. Takes the configuration over, also on failure; the
+ * options are read again at each reload and outlive the manager.
  */
 int manager_new(const struct options *options, struct config *config, struct manager **ret);
 /* Runs until a signal ends it. Returns the exit code. */
@@ -57,7 +57,7 @@ struct manager_stats {
 	uint64_t redirected, redirected_bytes; /* what it translated, both directions */
 	uint64_t flows_active, flows_max, flows_created, flows_expired, flows_insert_failed;
 	const char *const *reason_names; /* passed on or dropped, by reason */
-	const bool *reason_drops;        /* true: the packet was dropped, not passed on untouched */
+	const bool *reason_drops;	 /* true: the packet was dropped, not passed on untouched */
 	const uint64_t *reason_counts;
 	size_t n_reasons;
 };
@@ -75,7 +75,7 @@ struct manager_status {
 	const char *config_path; /* NULL: none read */
 	const char *pin_path;
 	const char *socket_path;
-	bool adopted; /* this start took over a running datapath */
+	bool adopted;		       /* this start took over a running datapath */
 	const char *last_reload_error; /* NULL: the last reload went well */
 	uint32_t n_rules, n_rules_enabled;
 	const struct manager_attachment *attachments;

@@ -18,7 +18,8 @@ enum long_only {
 static const char help[] =
 	"Usage: redirectd [-c FILE] [-i IFACE]... [-r RULE]... [OPTION]...\n"
 	"\n"
-	"Redirects ports in the kernel, by rules from a file, the command line and redirectctl(1).\n"
+	"Redirects ports in the kernel, by rules from a file, the command line and "
+	"redirectctl(1).\n"
 	"\n"
 	"  -c, --config FILE      rules and settings (" DEFAULT_CONFIG ";\n"
 	"                         with -r and without -c no file is read)\n"
@@ -27,8 +28,10 @@ static const char help[] =
 	"  -r, --rule RULE        a rule, such as 'tcp 8080 to 80'\n"
 	"  -s, --socket SOCKET    control socket (" DEFAULT_SOCKET ")\n"
 	"  -p, --pins DIR         where maps and links are pinned (" DEFAULT_PINS ")\n"
-	"      --hook HOOK        tcx, clsact or auto: how to attach (auto: tcx where there is one)\n"
-	"  -v, --verbose          print each flow that begins or ends; twice: also sampled packets\n"
+	"      --hook HOOK        tcx, clsact or auto: how to attach (auto: tcx where there is "
+	"one)\n"
+	"  -v, --verbose          print each flow that begins or ends; twice: also sampled "
+	"packets\n"
 	"  -V, --version          print the version\n"
 	"  -h, --help             print this\n"
 	"\n"
@@ -36,11 +39,16 @@ static const char help[] =
 	"redirectd(8) has the rest, redirectd.conf(5) the rules.\n";
 
 static const struct option long_options[] = {
-	{"config", required_argument, NULL, 'c'},  {"check", no_argument, NULL, 'n'},
-	{"interface", required_argument, NULL, 'i'}, {"rule", required_argument, NULL, 'r'},
-	{"socket", required_argument, NULL, 's'},  {"pins", required_argument, NULL, 'p'},
-	{"hook", required_argument, NULL, OPTION_HOOK}, {"verbose", no_argument, NULL, 'v'},
-	{"version", no_argument, NULL, 'V'},       {"help", no_argument, NULL, 'h'},
+	{"config", required_argument, NULL, 'c'},
+	{"check", no_argument, NULL, 'n'},
+	{"interface", required_argument, NULL, 'i'},
+	{"rule", required_argument, NULL, 'r'},
+	{"socket", required_argument, NULL, 's'},
+	{"pins", required_argument, NULL, 'p'},
+	{"hook", required_argument, NULL, OPTION_HOOK},
+	{"verbose", no_argument, NULL, 'v'},
+	{"version", no_argument, NULL, 'V'},
+	{"help", no_argument, NULL, 'h'},
 	{0},
 };
 
@@ -124,8 +132,9 @@ int options_parse(struct options *o, int argc, char **argv)
 			return exit_code;
 	}
 	if (optind < argc)
-		return usage("\"%s\" is not an option; a rule is given as one word behind -r, in quotes",
-			     argv[optind]);
+		return usage(
+			"\"%s\" is not an option; a rule is given as one word behind -r, in quotes",
+			argv[optind]);
 	if (o->pin_path[0] != '/')
 		return usage("-p wants an absolute path, not \"%s\"", o->pin_path);
 	if (!o->config_path && !o->n_rules)

@@ -16,8 +16,8 @@ struct plan {
 	const struct ruleset *old;
 	struct known *by_text, *by_name;
 	size_t n_names;
-	uint32_t *ids;   /* of each rule of the configuration; 0: not settled */
-	bool *id_taken;  /* by position in old->entries */
+	uint32_t *ids;	/* of each rule of the configuration; 0: not settled */
+	bool *id_taken; /* by position in old->entries */
 };
 
 static int compare_text(const void *a, const void *b)
@@ -86,7 +86,8 @@ static int settle_ids(struct plan *p, const struct config *config)
 		struct known key = {.name = config->rules[i].rule->name};
 
 		if (!p->ids[i] && key.name[0])
-			take(p, i, bsearch(&key, p->by_name, p->n_names, sizeof(key), compare_name));
+			take(p, i,
+			     bsearch(&key, p->by_name, p->n_names, sizeof(key), compare_name));
 	}
 	return 0;
 }
@@ -141,8 +142,9 @@ int plan_configuration(const struct ruleset *old, const struct config *config, b
 		uint32_t id = p.ids[i] ? p.ids[i] : new_id(userdata, old, set);
 
 		*(p.ids[i] ? &counts.kept : &counts.added) += 1;
-		r = add_copy(set, id, c->rule, typed ? RULE_ORIGIN_COMMAND_LINE : RULE_ORIGIN_CONFIG,
-			     c->source, diag);
+		r = add_copy(set, id, c->rule,
+			     typed ? RULE_ORIGIN_COMMAND_LINE : RULE_ORIGIN_CONFIG, c->source,
+			     diag);
 	}
 	if (r == 0)
 		r = add_runtime(&p, set, drop_conflicts, diag, &counts);

@@ -11,7 +11,7 @@
 /* What ruleset_new() returns; the index is rebuilt when a removal has made it stale. */
 struct ruleset_full {
 	struct ruleset set; /* first: callers hold a pointer to it */
-	size_t allocated; /* entries */
+	size_t allocated;   /* entries */
 	struct rule_index *index;
 	bool index_stale;
 };
@@ -229,8 +229,8 @@ int ruleset_add(struct ruleset *s, uint32_t id, struct rule *rule, enum rule_ori
 	e->id = id ? id : free_id(s);
 	e->origin = origin;
 	if (!e->id) {
-		diag_add(diag, DIAG_FAILED, NULL, "remove a rule first", "there are %d rules already",
-			 RULE_COUNT - 1);
+		diag_add(diag, DIAG_FAILED, NULL, "remove a rule first",
+			 "there are %d rules already", RULE_COUNT - 1);
 		return -ENOSPC;
 	}
 	r = check_free(s, rule, diag);
@@ -252,7 +252,8 @@ void ruleset_remove(struct ruleset *s, struct ruleset_entry *e)
 {
 	size_t at = position_of(s, e->id);
 
-	memmove(s->entries + at, s->entries + at + 1, (s->n_entries - at - 1) * sizeof(*s->entries));
+	memmove(s->entries + at, s->entries + at + 1,
+		(s->n_entries - at - 1) * sizeof(*s->entries));
 	s->n_entries--;
 	full_of(s)->index_stale = true;
 	entry_free(e);

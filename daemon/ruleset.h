@@ -18,9 +18,9 @@
 #define RULE_ID_NONE 0
 
 enum rule_origin {
-	RULE_ORIGIN_CONFIG,       /* the configuration file or what it includes */
+	RULE_ORIGIN_CONFIG,	  /* the configuration file or what it includes */
 	RULE_ORIGIN_COMMAND_LINE, /* redirectd -r */
-	RULE_ORIGIN_RUNTIME,      /* redirectctl add: pinned, lost at stop and reboot */
+	RULE_ORIGIN_RUNTIME,	  /* redirectctl add: pinned, lost at stop and reboot */
 };
 
 struct ruleset_entry {

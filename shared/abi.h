@@ -45,7 +45,12 @@ enum flow_state {
 #define FLOW_REPLY_IN  0x10 /* replies are translated at ingress (another host answers) */
 #define FLOW_FIN_ORIG  0x20 /* the client has sent a FIN */
 #define FLOW_FIN_REPLY 0x40 /* the server has sent a FIN */
-#define FLOW_BUSY      0x80 /* being made or unmade: hands off */
+
+/*
+ * In `seq`: one processor is making or unmaking the flow, hands off. Packets write `flags` without
+ * a lock and could lose a bit there; `seq` is only written under the record's lock or by its owner.
+ */
+#define FLOW_OWNED 0x8000
 
 /* One direction of a flow: its packets as they are before translation. */
 struct flow_dir {
@@ -65,7 +70,7 @@ struct flow {
 	__u8 state; /* enum flow_state */
 	__u8 flags;
 	__u16 rule;       /* id */
-	__u16 seq;        /* changes whenever the record changes hands */
+	__u16 seq;        /* changes whenever the record changes hands; FLOW_OWNED */
 	__u16 generation; /* of the rule set that this flow was last held against */
 	struct flow_dir reply;
 	__u32 ifindex; /* where the first packet came in */

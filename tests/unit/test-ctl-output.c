@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What redirectctl prints: numbers, tables, JSON streams, lines of conntrack. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <jansson.h>
+#include <locale.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ctl/output-conntrack.h"
+#include "ctl/output-json.h"
+#include "ctl/output-table.h"
+#include "ctl/output-text.h"
+
+/* A stream into memory: open, write, then take the text. */
+struct sink {
+	char *text;
+	size_t length;
+	FILE *out;
+};
+
+static void sink_open(struct sink *s)
+{
+	*s = (struct sink){0};
+	s->out = open_memstream(&s->text, &s->length);
+	assert_non_null(s->out);
+}
+
+static void sink_expect(struct sink *s, const char *expected)
+{
+	assert_int_equal(fclose(s->out), 0);
+	assert_string_equal(s->text, expected);
+	free(s->text);
+}
+
+static void test_bytes(void **state)
+{
+	static const struct {
+		uint64_t bytes;
+		const char *text;
+	} cases[] = {
+		{0, "0 B"},
+		{1023, "1023 B"},
+		{1024, "1.0 KiB"},
+		{1536, "1.5 KiB"},
+		{10188, "9.9 KiB"},
+		{10240, "10 KiB"},
+		{1048063, "1023 KiB"},
+		{1048064, "1.0 MiB"},
+		{1048575, "1.0 MiB"},
+		{(uint64_t)20 << 20, "20 MiB"},
+		{(uint64_t)3 << 40, "3.0 TiB"},
+		{UINT64_MAX, "16 EiB"},
+	};
+	char buffer[TEXT_BYTES_LEN];
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		assert_string_equal(text_format_bytes(cases[i].bytes, buffer), cases[i].text);
+}
+
+static void test_span(void **state)
+{
+	static const struct {
+		uint64_t ms;
+		const char *text;
+	} cases[] = {
+		{0, "0 ms"},
+		{999, "999 ms"},
+		{1000, "1 s"},
+		{59999, "59 s"},
+		{60000, "1 min"},
+		{61000, "1 min 1 s"},
+		{7440000, "2 h 4 min"},
+		{86400000, "1 d"},
+		{90061000, "1 d 1 h"},
+	};
+	char buffer[TEXT_SPAN_LEN];
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		assert_string_equal(text_format_span(cases[i].ms, buffer), cases[i].text);
+}
+
+static void test_safe(void **state)
+{
+	static const struct {
+		const char *in, *out;
+		size_t width;
+	} cases[] = {
+		{"web", "web", 3},
+		{"a\033[2Jb", "a?[2Jb", 6},
+		{"a\nb\177", "a?b?", 4},
+		{"gr\303\274n", "gr\303\274n", 4}, /* u with two dots */
+		{"\302\233x", "??x", 3},	   /* a control character of C1 */
+		{"\303", "?", 1},		   /* cut in the middle */
+		{"\300\257", "??", 2},		   /* too long a form */
+		{"\360\237\230\200", "\360\237\230\200", 1},
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct sink s;
+
+		sink_open(&s);
+		text_write_safe(cases[i].in, strlen(cases[i].in), s.out);
+		sink_expect(&s, cases[i].out);
+		assert_int_equal(text_width(cases[i].in), cases[i].width);
+		assert_int_equal(text_cut(cases[i].in, cases[i].width), strlen(cases[i].in));
+	}
+	assert_int_equal(text_cut("gr\303\274n", 3), 4);
+	assert_int_equal(text_cut("abc", 0), 0);
+}
+
+static const struct table_column table_columns[] = {
+	{.title = "ID", .right = true},
+	{.title = "RULE", .flexible = true},
+	{.title = "BYTES", .right = true},
+};
+
+static struct table *table_of_two(void)
+{
+	struct table *t = table_new(table_columns, 3);
+
+	table_add_row(t, TEXT_PLAIN, (const char *const[]){"1", "tcp 8080 to 80 name web", "0 B"});
+	table_add_row(t, TEXT_DIM, (const char *const[]){"12", NULL, "1.5 KiB"});
+	return t;
+}
+
+static void test_table(void **state)
+{
+	_cleanup_(table_freep) struct table *t = table_of_two();
+	struct sink s;
+
+	sink_open(&s);
+	table_print(t, SIZE_MAX, s.out);
+	sink_expect(&s, "ID  RULE                       BYTES\n"
+			" 1  tcp 8080 to 80 name web      0 B\n"
+			"12  -                        1.5 KiB\n");
+}
+
+static void test_table_narrow(void **state)
+{
+	_cleanup_(table_freep) struct table *t = table_of_two();
+	struct sink s;
+
+	sink_open(&s);
+	table_print(t, 27, s.out);
+	sink_expect(&s, "ID  RULE              BYTES\n"
+			" 1  tcp 8080 to 8~      0 B\n"
+			"12  -               1.5 KiB\n");
+	/* Far too narrow: the flexible column keeps a few places, no more is cut. */
+	sink_open(&s);
+	table_print(t, 3, s.out);
+	sink_expect(&s, "ID  RULE        BYTES\n"
+			" 1  tcp 808~      0 B\n"
+			"12  -         1.5 KiB\n");
+}
+
+/* Not a terminal: no colour and no limit, whatever the environment says. */
+static void test_no_terminal(void **state)
+{
+	FILE *out = tmpfile();
+
+	assert_non_null(out);
+	assert_string_equal(text_style_begin(out, TEXT_BOLD), "");
+	assert_string_equal(text_style_end(out, TEXT_BOLD), "");
+	assert_true(text_columns(out) == SIZE_MAX);
+	fclose(out);
+}
+
+#define TUPLE(src, sport, dst, dport, packets, bytes)                                              \
+	"{\"src\":\"" src "\",\"sport\":" #sport ",\"dst\":\"" dst "\",\"dport\":" #dport          \
+	",\"packets\":" #packets ",\"bytes\":" #bytes "}"
+
+/* The lines are those of conntrack 1.4.7 for such flows. */
+static const struct {
+	const char *flow, *line;
+} conntrack_cases[] = {
+	{"{\"rule\":1,\"protocol\":\"tcp\",\"state\":\"ESTABLISHED\",\"assured\":true,"
+	 "\"original\":" TUPLE(
+		 "127.0.0.1", 43368, "127.0.0.1", 8080, 2097,
+		 109064) ",\"reply\":" TUPLE("127.0.0.1", 8081, "127.0.0.1", 43368, 2123,
+					     260849862) ",\"interface\":\"lo\",\"age_ms\":12,"
+							"\"expires_ms\":432000999}",
+	 "tcp      6 432000 ESTABLISHED src=127.0.0.1 dst=127.0.0.1 sport=43368 dport=8080 "
+	 "packets=2097 bytes=109064 src=127.0.0.1 dst=127.0.0.1 sport=8081 dport=43368 "
+	 "packets=2123 bytes=260849862 [ASSURED] mark=0 use=1\n"},
+	{"{\"rule\":2,\"protocol\":\"udp\",\"state\":\"UNREPLIED\",\"assured\":false,"
+	 "\"original\":" TUPLE("127.0.0.1", 34705, "127.0.0.1", 9999, 1, 31) ",\"reply\":" TUPLE(
+		 "127.0.0.1", 9999, "127.0.0.1", 34705, 0,
+		 0) ",\"interface\":null,\"age_ms\":0,\"expires_ms\":29000}",
+	 "udp      17 29 src=127.0.0.1 dst=127.0.0.1 sport=34705 dport=9999 packets=1 bytes=31 "
+	 "[UNREPLIED] src=127.0.0.1 dst=127.0.0.1 sport=9999 dport=34705 packets=0 bytes=0 "
+	 "mark=0 use=1\n"},
+	{"{\"rule\":3,\"protocol\":\"tcp\",\"state\":\"SYN_RECV\",\"assured\":false,"
+	 "\"original\":" TUPLE("::1", 48212, "::1", 8080, 1, 80) ",\"reply\":" TUPLE(
+		 "::1", 8081, "::1", 48212, 1,
+		 80) ",\"interface\":\"lo\",\"age_ms\":0,\"expires_ms\":59999}",
+	 "tcp      6 59 SYN_RECV src=::1 dst=::1 sport=48212 dport=8080 packets=1 bytes=80 "
+	 "src=::1 dst=::1 sport=8081 dport=48212 packets=1 bytes=80 mark=0 use=1\n"},
+};
+
+static void test_conntrack(void **state)
+{
+	for (size_t i = 0; i < sizeof(conntrack_cases) / sizeof(conntrack_cases[0]); i++) {
+		json_error_t error;
+		json_t *flow = json_loads(conntrack_cases[i].flow, 0, &error);
+		struct sink s;
+
+		assert_non_null(flow);
+		sink_open(&s);
+		assert_int_equal(output_conntrack(flow, s.out, &error), 0);
+		sink_expect(&s, conntrack_cases[i].line);
+		json_decref(flow);
+	}
+}
+
+/* Whatever is missing or of another type: refused whole, nothing written. */
+static void test_conntrack_refused(void **state)
+{
+	static const char *const keys[] = {"protocol", "state", "assured",
+					   "original", "reply", "expires_ms"};
+
+	for (size_t i = 0; i < 2 * sizeof(keys) / sizeof(keys[0]); i++) {
+		json_error_t error;
+		json_t *flow = json_loads(conntrack_cases[0].flow, 0, &error);
+		struct sink s;
+
+		if (i & 1)
+			json_object_del(flow, keys[i / 2]);
+		else
+			json_object_set_new(flow, keys[i / 2], json_array());
+		sink_open(&s);
+		assert_int_equal(output_conntrack(flow, s.out, &error), -EBADMSG);
+		sink_expect(&s, "");
+		json_decref(flow);
+	}
+}
+
+static void test_json_stream(void **state)
+{
+	json_t *one = json_pack("{s:i}", "rule", 1), *error = json_pack("{s:s}", "code", "failed");
+	struct json_stream j = {0};
+	struct sink s;
+
+	sink_open(&s);
+	j.out = s.out;
+	json_stream_end(&j, "flows", NULL);
+	sink_expect(&s, "{\"schema\":1,\"flows\":[]}\n");
+
+	sink_open(&s);
+	j = (struct json_stream){.out = s.out};
+	json_stream_add(&j, "flows", one);
+	json_stream_add(&j, "flows", one);
+	json_stream_end(&j, "flows", error);
+	sink_expect(&s, "{\"schema\":1,\"flows\":[\n{\"rule\":1},\n{\"rule\":1}\n]"
+			",\"error\":{\"code\":\"failed\"}}\n");
+	json_decref(one);
+	json_decref(error);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_bytes),	     cmocka_unit_test(test_span),
+		cmocka_unit_test(test_safe),	     cmocka_unit_test(test_table),
+		cmocka_unit_test(test_table_narrow), cmocka_unit_test(test_no_terminal),
+		cmocka_unit_test(test_conntrack),    cmocka_unit_test(test_conntrack_refused),
+		cmocka_unit_test(test_json_stream),
+	};
+
+	setlocale(LC_CTYPE, "C");
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
