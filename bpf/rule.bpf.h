@@ -53,6 +53,7 @@ __noinline __u32 rule_find(__u32 ifindex, __u32 port)
 {
 	struct packet *p = rule_current();
 	__u32 id = port & PORT_SHAPE;
+	__u8 other_family;
 	struct tuple *t;
 	bool local;
 
@@ -60,6 +61,7 @@ __noinline __u32 rule_find(__u32 ifindex, __u32 port)
 		return 0;
 	t = &p->tuple;
 	local = rule_is_local(t->daddr);
+	other_family = t->kind & FLOW_IPV6 ? SHAPE_IPV4 : SHAPE_IPV6;
 	for (int i = 0; i < SHAPE_CHAIN_MAX; i++) {
 		struct match_key key = {};
 		struct shape *s;
@@ -72,7 +74,7 @@ __noinline __u32 rule_find(__u32 ifindex, __u32 port)
 			return 0;
 		key.shape = id;
 		id = s->next;
-		if (s->flags & SHAPE_LOCAL && !local)
+		if ((s->flags & SHAPE_LOCAL && !local) || s->flags & other_family)
 			continue;
 		if (s->action)
 			return s->action;

@@ -293,19 +293,15 @@ static uint8_t mapped_length(const struct ip_prefix *p)
 	return p->family == AF_INET ? p->length + 96 : p->length;
 }
 
-/*
- * The contract's order: interface, then destination prefix, then source prefix. The host's own
- * addresses rank between `*` and any prefix. A narrower range is preferred among equal parts.
- */
-static uint32_t part_rank(const struct rule *r, uint8_t src_length)
+/* The contract's order. A narrower range is preferred among equal parts. */
+static uint32_t part_rank(const struct rule *r, const struct ip_prefix *from)
 {
-	uint32_t interface = r->n_interfaces ? 1 : 0, destination = 0;
+	return rule_interface_rank(r) << 24 | rule_listen_rank(r) << 12 | rule_source_rank(from);
+}
 
-	if (r->listen == RULE_LISTEN_LOCAL)
-		destination = 1;
-	else if (r->listen == RULE_LISTEN_PREFIX)
-		destination = 2 + mapped_length(&r->listen_prefix);
-	return interface << 24 | destination << 12 | src_length;
+static uint8_t family_flag(uint8_t family)
+{
+	return family == AF_INET ? SHAPE_IPV4 : family == AF_INET6 ? SHAPE_IPV6 : 0;
 }
 
 static void part_make(const struct compiled *c, uint32_t ifindex, const struct ip_prefix *from,
@@ -329,7 +325,8 @@ static void part_make(const struct compiled *c, uint32_t ifindex, const struct i
 		ret->src_length = mapped_length(from);
 		ip_prefix_to_mapped(from, (uint8_t *)ret->key.saddr);
 	}
-	ret->rank = part_rank(r, ret->src_length);
+	ret->flags |= family_flag(from ? from->family : rule_family(r));
+	ret->rank = part_rank(r, from);
 }
 
 /* Every combination of the rule's interfaces and sources. */

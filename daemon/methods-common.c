@@ -58,7 +58,7 @@ static const char *parameters_fill(json_t *given, const struct parameter *table,
 	const char *name;
 	json_t *value;
 
-	json_object_foreach(given, name, value)
+	json_object_foreach (given, name, value)
 		if (!parameter_find(table, name))
 			return name;
 	for (const struct parameter *p = table; p && p->name; p++) {
@@ -165,7 +165,7 @@ int methods_refuse(struct call *call, int error, const struct diag *diag)
 	r = rule_json_pack_diag(diag, &items);
 	if (r < 0)
 		return r;
-	return call_error(call, error_name(code),
-			  json_pack("{s:o, s:o}", "message", varlink_text(message), "diagnostics",
-				    items));
+	return call_error(
+		call, error_name(code),
+		json_pack("{s:o, s:o}", "message", varlink_text(message), "diagnostics", items));
 }

@@ -34,14 +34,14 @@ struct flow_parameters {
 };
 
 static const struct parameter flow_parameters[] = {
-	{ "protocol", PARAMETER_STRING, false, offsetof(struct flow_parameters, protocol) },
-	{ "src", PARAMETER_STRING, false, offsetof(struct flow_parameters, src) },
-	{ "dst", PARAMETER_STRING, false, offsetof(struct flow_parameters, dst) },
-	{ "sport", PARAMETER_PORT, false, offsetof(struct flow_parameters, sport) },
-	{ "dport", PARAMETER_PORT, false, offsetof(struct flow_parameters, dport) },
-	{ "state", PARAMETER_STRING, false, offsetof(struct flow_parameters, state) },
-	{ "rule", PARAMETER_STRING, false, offsetof(struct flow_parameters, rule) },
-	{ NULL, PARAMETER_STRING, false, 0 },
+	{"protocol", PARAMETER_STRING, false, offsetof(struct flow_parameters, protocol)},
+	{"src", PARAMETER_STRING, false, offsetof(struct flow_parameters, src)},
+	{"dst", PARAMETER_STRING, false, offsetof(struct flow_parameters, dst)},
+	{"sport", PARAMETER_PORT, false, offsetof(struct flow_parameters, sport)},
+	{"dport", PARAMETER_PORT, false, offsetof(struct flow_parameters, dport)},
+	{"state", PARAMETER_STRING, false, offsetof(struct flow_parameters, state)},
+	{"rule", PARAMETER_STRING, false, offsetof(struct flow_parameters, rule)},
+	{NULL, PARAMETER_STRING, false, 0},
 };
 
 struct flow_filter {
@@ -62,7 +62,7 @@ static bool filter_set_protocol(struct flow_filter *f, const char *name)
 	static const struct {
 		const char *name;
 		uint8_t protocol;
-	} protocols[] = { { "tcp", IPPROTO_TCP }, { "udp", IPPROTO_UDP } };
+	} protocols[] = {{"tcp", IPPROTO_TCP}, {"udp", IPPROTO_UDP}};
 
 	for (size_t i = 0; name && i < sizeof(protocols) / sizeof(protocols[0]); i++)
 		if (strcasecmp(name, protocols[i].name) == 0)
@@ -86,7 +86,7 @@ static bool filter_set_prefix(struct ip_prefix *p, const char *text)
 /* The name of the parameter that makes no sense; NULL: none. */
 static const char *filter_read(struct flow_filter *f, const struct flow_parameters *p)
 {
-	*f = (struct flow_filter){ .sport = p->sport, .dport = p->dport };
+	*f = (struct flow_filter){.sport = p->sport, .dport = p->dport};
 	if (!filter_set_protocol(f, p->protocol))
 		return "protocol";
 	if (!filter_set_prefix(&f->src, p->src))
@@ -147,7 +147,7 @@ struct walk {
 	size_t matched;
 	struct {
 		uint32_t ifindex;
-		char name[IF_NAMESIZE]; /* empty: gone */
+		char name[IF_NAMESIZE];	 /* empty: gone */
 	} interfaces[INTERFACES_CACHED]; /* names for the reply in the making */
 	size_t n_interfaces;
 };
@@ -248,7 +248,7 @@ static json_t *walk_take_flows(struct walk *w)
 /* An error in place of the (last) reply; the stream ends with it. */
 static int walk_fail(struct walk *w, int error)
 {
-	_cleanup_(diag_clear) struct diag diag = { 0 };
+	_cleanup_(diag_clear) struct diag diag = {0};
 
 	if (error == -ENOMEM)
 		return error;

@@ -37,7 +37,7 @@ static int rules_view(struct manager *m, const struct ruleset **ret, const struc
 
 static int refuse_sums(struct call *call, int error)
 {
-	_cleanup_(diag_clear) struct diag diag = { 0 };
+	_cleanup_(diag_clear) struct diag diag = {0};
 
 	diag_add(&diag, DIAG_FAILED, NULL, NULL, "the counters of the datapath cannot be read");
 	return methods_refuse(call, error, &diag);
@@ -71,19 +71,19 @@ struct rule_parameters {
 };
 
 static const struct parameter rule_parameters[] = {
-	{ "rule", PARAMETER_STRING, true, offsetof(struct rule_parameters, rule) },
-	{ "dryRun", PARAMETER_BOOL, false, offsetof(struct rule_parameters, dry_run) },
-	{ NULL, PARAMETER_STRING, false, 0 },
+	{"rule", PARAMETER_STRING, true, offsetof(struct rule_parameters, rule)},
+	{"dryRun", PARAMETER_BOOL, false, offsetof(struct rule_parameters, dry_run)},
+	{NULL, PARAMETER_STRING, false, 0},
 };
 
 static const struct parameter show_parameters[] = {
-	{ "rule", PARAMETER_STRING, true, offsetof(struct rule_parameters, rule) },
-	{ NULL, PARAMETER_STRING, false, 0 },
+	{"rule", PARAMETER_STRING, true, offsetof(struct rule_parameters, rule)},
+	{NULL, PARAMETER_STRING, false, 0},
 };
 
 static const struct parameter reload_parameters[] = {
-	{ "dryRun", PARAMETER_BOOL, false, offsetof(struct rule_parameters, dry_run) },
-	{ NULL, PARAMETER_STRING, false, 0 },
+	{"dryRun", PARAMETER_BOOL, false, offsetof(struct rule_parameters, dry_run)},
+	{NULL, PARAMETER_STRING, false, 0},
 };
 
 int methods_show(struct call *call, json_t *parameters, void *userdata)
@@ -110,7 +110,7 @@ int methods_show(struct call *call, json_t *parameters, void *userdata)
 
 int methods_add(struct call *call, json_t *parameters, void *userdata)
 {
-	_cleanup_(diag_clear) struct diag diag = { 0 };
+	_cleanup_(diag_clear) struct diag diag = {0};
 	_cleanup_(freep) char *text = NULL;
 	struct rule_parameters p;
 	uint32_t id;
@@ -133,13 +133,13 @@ static int reply_change(struct call *call, int result, const char *selector,
 		return methods_no_such_rule(call, selector);
 	if (result < 0)
 		return methods_refuse(call, result, diag);
-	return call_reply(call, json_pack("{s:I, s:o}", "id", (json_int_t)id, "rule",
-					  varlink_text(text)));
+	return call_reply(
+		call, json_pack("{s:I, s:o}", "id", (json_int_t)id, "rule", varlink_text(text)));
 }
 
 int methods_remove(struct call *call, json_t *parameters, void *userdata)
 {
-	_cleanup_(diag_clear) struct diag diag = { 0 };
+	_cleanup_(diag_clear) struct diag diag = {0};
 	_cleanup_(freep) char *text = NULL;
 	struct rule_parameters p;
 	uint32_t id = RULE_ID_NONE;
@@ -153,7 +153,7 @@ int methods_remove(struct call *call, json_t *parameters, void *userdata)
 
 static int set_enabled(struct call *call, json_t *parameters, struct manager *m, bool enable)
 {
-	_cleanup_(diag_clear) struct diag diag = { 0 };
+	_cleanup_(diag_clear) struct diag diag = {0};
 	_cleanup_(freep) char *text = NULL;
 	struct rule_parameters p;
 	uint32_t id = RULE_ID_NONE;
@@ -177,7 +177,7 @@ int methods_disable(struct call *call, json_t *parameters, void *userdata)
 
 int methods_reload(struct call *call, json_t *parameters, void *userdata)
 {
-	_cleanup_(diag_clear) struct diag diag = { 0 };
+	_cleanup_(diag_clear) struct diag diag = {0};
 	struct reload_result result;
 	struct rule_parameters p;
 	int r;
@@ -187,7 +187,7 @@ int methods_reload(struct call *call, json_t *parameters, void *userdata)
 	r = manager_reload(userdata, p.dry_run, &diag, &result);
 	if (r < 0)
 		return methods_refuse(call, r, &diag);
-	return call_reply(call, json_pack("{s:I, s:I, s:I}", "added", (json_int_t)result.added,
-					  "removed", (json_int_t)result.removed, "kept",
-					  (json_int_t)result.kept));
+	return call_reply(call,
+			  json_pack("{s:I, s:I, s:I}", "added", (json_int_t)result.added, "removed",
+				    (json_int_t)result.removed, "kept", (json_int_t)result.kept));
 }

@@ -32,8 +32,8 @@ struct description_parameters {
 };
 
 static const struct parameter description_parameters[] = {
-	{ "interface", PARAMETER_STRING, true, offsetof(struct description_parameters, interface) },
-	{ NULL, PARAMETER_STRING, false, 0 },
+	{"interface", PARAMETER_STRING, true, offsetof(struct description_parameters, interface)},
+	{NULL, PARAMETER_STRING, false, 0},
 };
 
 int methods_get_interface_description(struct call *call, json_t *parameters, void *userdata)
@@ -45,8 +45,7 @@ int methods_get_interface_description(struct call *call, json_t *parameters, voi
 		return r;
 	for (const struct methods_interface *i = methods_interfaces; i->name; i++)
 		if (strcmp(i->name, p.interface) == 0)
-			return call_reply(call,
-					  json_pack("{s:s}", "description", i->description));
+			return call_reply(call, json_pack("{s:s}", "description", i->description));
 	return call_error(call, "org.varlink.service.InterfaceNotFound",
 			  json_pack("{s:s}", "interface", p.interface));
 }

@@ -36,7 +36,7 @@ static json_t *flow_totals_pack(const struct manager_stats *s)
 
 static int refuse_stats(struct call *call, int error)
 {
-	_cleanup_(diag_clear) struct diag diag = { 0 };
+	_cleanup_(diag_clear) struct diag diag = {0};
 
 	diag_add(&diag, DIAG_FAILED, NULL, NULL, "the counters of the datapath cannot be read");
 	return methods_refuse(call, error, &diag);
@@ -52,14 +52,13 @@ int methods_stats(struct call *call, json_t *parameters, void *userdata)
 	r = manager_stats(userdata, &s);
 	if (r < 0)
 		return refuse_stats(call, r);
-	return call_reply(call,
-			  json_pack("{s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "schema",
-				    METHODS_SCHEMA, "packets", rule_json_counter(s.packets),
-				    "bytes", rule_json_counter(s.bytes), "redirected",
-				    rule_json_counter(s.redirected), "redirected_bytes",
-				    rule_json_counter(s.redirected_bytes), "flows",
-				    flow_totals_pack(&s), "drops", reasons_pack(&s, true),
-				    "passed", reasons_pack(&s, false)));
+	return call_reply(call, json_pack("{s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "schema",
+					  METHODS_SCHEMA, "packets", rule_json_counter(s.packets),
+					  "bytes", rule_json_counter(s.bytes), "redirected",
+					  rule_json_counter(s.redirected), "redirected_bytes",
+					  rule_json_counter(s.redirected_bytes), "flows",
+					  flow_totals_pack(&s), "drops", reasons_pack(&s, true),
+					  "passed", reasons_pack(&s, false)));
 }
 
 static json_t *interfaces_pack(struct manager *m)
@@ -82,9 +81,8 @@ static json_t *attachments_pack(const struct manager_status *s)
 
 	for (size_t i = 0; i < s->n_attachments; i++) {
 		const struct manager_attachment *a = &s->attachments[i];
-		json_t *item = json_pack("{s:o, s:I, s:s}", "interface",
-					 varlink_text(a->interface), "ifindex",
-					 (json_int_t)a->ifindex, "hook", a->hook);
+		json_t *item = json_pack("{s:o, s:I, s:s}", "interface", varlink_text(a->interface),
+					 "ifindex", (json_int_t)a->ifindex, "hook", a->hook);
 
 		if (json_array_append_new(array, item) < 0) {
 			json_decref(array);

@@ -144,16 +144,15 @@ struct ruleset_entry *ruleset_find(const struct ruleset *s, const char *selector
 	char *end;
 	unsigned long id;
 
-	e = find_name(s, selector);
-	if (e)
-		return e;
 	if (*selector >= '0' && *selector <= '9') {
 		errno = 0;
 		id = strtoul(selector, &end, 10);
-		if (!errno && !*end)
-			return id < RULE_COUNT ? ruleset_find_id(s, id) : NULL;
+		e = !errno && !*end && id < RULE_COUNT ? ruleset_find_id(s, id) : NULL;
+		if (e)
+			return e;
 	}
-	return find_rule(s, selector);
+	e = find_name(s, selector);
+	return e ? e : find_rule(s, selector);
 }
 
 static uint32_t free_id(const struct ruleset *s)

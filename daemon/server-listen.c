@@ -23,7 +23,7 @@
 
 static int handed_over_path(int fd, char **ret)
 {
-	struct sockaddr_un a = { 0 };
+	struct sockaddr_un a = {0};
 	socklen_t length = sizeof(a);
 	size_t n;
 
@@ -57,7 +57,7 @@ static int handed_over_take(struct server_listen *ret)
 	/* Once more, so that SO_PEERCRED at the other end names this process and not systemd. */
 	if (listen(fd, SOMAXCONN) < 0)
 		return -errno;
-	*ret = (struct server_listen){ .fd = fd, .path = take_ptr(path) };
+	*ret = (struct server_listen){.fd = fd, .path = take_ptr(path)};
 	return 1;
 }
 
@@ -160,8 +160,7 @@ static int address_listen(const struct sockaddr_un *a, struct server_listen *ret
 		return r;
 	}
 	*ret = (struct server_listen){
-		.fd = fd, .made = true, .device = st.st_dev, .inode = st.st_ino
-	};
+		.fd = fd, .made = true, .device = st.st_dev, .inode = st.st_ino};
 	fd = -1;
 	return 0;
 }
@@ -169,7 +168,7 @@ static int address_listen(const struct sockaddr_un *a, struct server_listen *ret
 /* With the lock held. Completes *ret with the path. */
 static int path_listen(const char *path, struct server_listen *ret, pid_t *ret_owner)
 {
-	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	struct sockaddr_un a = {.sun_family = AF_UNIX};
 	_cleanup_(freep) char *copy = strdup(path);
 	int r;
 
@@ -224,5 +223,5 @@ void server_listen_close(struct server_listen *l)
 		unlink(l->path);
 	closep(&l->fd);
 	free(l->path);
-	*l = (struct server_listen){ .fd = -1 };
+	*l = (struct server_listen){.fd = -1};
 }

@@ -237,12 +237,12 @@ static const struct request_member {
 	bool (*set)(struct request *r, json_t *value);
 	const char *complaint;
 } request_members[] = {
-	{ "method", request_set_method, "\"method\" must be a string" },
-	{ "parameters", request_set_parameters, "\"parameters\" must be an object" },
-	{ "more", request_set_more, "\"more\" must be true or false" },
-	{ "oneway", request_set_oneway, "\"oneway\" must be true or false" },
-	{ "upgrade", request_set_upgrade, "\"upgrade\" must be true or false" },
-	{ NULL, NULL, "a call has the members method, parameters, more, oneway and upgrade only" },
+	{"method", request_set_method, "\"method\" must be a string"},
+	{"parameters", request_set_parameters, "\"parameters\" must be an object"},
+	{"more", request_set_more, "\"more\" must be true or false"},
+	{"oneway", request_set_oneway, "\"oneway\" must be true or false"},
+	{"upgrade", request_set_upgrade, "\"upgrade\" must be true or false"},
+	{NULL, NULL, "a call has the members method, parameters, more, oneway and upgrade only"},
 };
 
 /* NULL, or what is wrong with it. Everything in *ret is borrowed from `message`. */
@@ -251,8 +251,8 @@ static const char *request_read(json_t *message, struct request *ret)
 	const char *key;
 	json_t *value;
 
-	*ret = (struct request){ 0 };
-	json_object_foreach(message, key, value) {
+	*ret = (struct request){0};
+	json_object_foreach (message, key, value) {
 		const struct request_member *m = request_members;
 
 		while (m->name && strcmp(m->name, key) != 0)
@@ -350,9 +350,8 @@ static int client_take_request(struct client *c)
 	if (complaint) {
 		r = client_refuse(c, complaint);
 	} else {
-		c->call = (struct call){
-			.client = c, .more = request.more, .oneway = request.oneway
-		};
+		c->call =
+			(struct call){.client = c, .more = request.more, .oneway = request.oneway};
 		r = call_run(&c->call, &request);
 	}
 	json_decref(message);
@@ -388,7 +387,8 @@ static void client_release_output(struct client *c)
 	s->output -= c->out_length;
 	if (s->output >= s->limits.output_max)
 		return;
-	TAILQ_FOREACH(other, &s->clients, link) {
+	TAILQ_FOREACH(other, &s->clients, link)
+	{
 		if (other->blocked)
 			sd_event_source_set_enabled(other->defer, SD_EVENT_ONESHOT);
 		other->blocked = false;
@@ -478,8 +478,8 @@ static int client_wait(struct client *c, bool worked)
 		return client_wait_for(c, 0, TIMER_OFF, true);
 	if (c->read_end)
 		return -ECONNRESET;
-	return client_wait_for(c, EPOLLIN,
-			       c->in.begin < c->in.length ? TIMER_REQUEST : TIMER_OFF, false);
+	return client_wait_for(c, EPOLLIN, c->in.begin < c->in.length ? TIMER_REQUEST : TIMER_OFF,
+			       false);
 }
 
 /* One step. Negative: the connection is over. */
@@ -603,7 +603,8 @@ static struct client *server_find_idlest(struct server *s)
 {
 	struct client *c, *best = NULL;
 
-	TAILQ_FOREACH(c, &s->clients, link) {
+	TAILQ_FOREACH(c, &s->clients, link)
+	{
 		int rank = client_rank(c), best_rank = best ? client_rank(best) : 0;
 
 		if (!best || rank < best_rank ||

@@ -14,8 +14,8 @@
 
 #include "shared/cleanup.h"
 
-#define SERVER_CLIENTS_MAX      64
-#define SERVER_REQUEST_MAX      (1024 * 1024)
+#define SERVER_CLIENTS_MAX	64
+#define SERVER_REQUEST_MAX	(1024 * 1024)
 #define SERVER_REQUEST_TIME_MAX (10 * 1000 * 1000) /* microseconds for one request to arrive */
 #define SERVER_OUTPUT_TIME_MAX	(30 * 1000 * 1000) /* microseconds without progress of a reply */
 #define SERVER_OUTPUT_MAX	(64 * 1024 * 1024) /* replies waiting, over all clients */
@@ -39,8 +39,8 @@ struct server_limits {
 };
 
 struct server_method {
-	const char *name;       /* qualified: "io.redirectd.Add" */
-	bool privileged;        /* needs root or group redirectd */
+	const char *name; /* qualified: "io.redirectd.Add" */
+	bool privileged;  /* needs root or group redirectd */
 	/*
 	 * Answers with exactly one of call_reply*() or call_error(), or streams: see call_stream().
 	 * `parameters` is an object, never NULL, borrowed. A negative return ends the connection.
@@ -80,8 +80,8 @@ int call_error(struct call *c, const char *error, json_t *parameters);
  * and when call_stream() fails. A client that reads slowly pauses only itself.
  *
  * Without a last reply an empty one ends the stream. `produce` may call call_error() and return 0
- * to end it with an error. A call that did not want `more` may use this too, to spread its work over
- * the event loop; `produce` then only returns -EAGAIN and, with the one reply, 0.
+ * to end it with an error. A call that did not want `more` may use this too, to spread its work
+ * over the event loop; `produce` then only returns -EAGAIN and, with the one reply, 0.
  */
 int call_stream(struct call *c, int (*produce)(void *state, json_t **ret), void *state,
 		void (*destroy)(void *state));

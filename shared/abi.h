@@ -112,6 +112,8 @@ struct port_entry {
  */
 #define SHAPE_INTERFACE 0x01 /* the incoming interface is part of the key */
 #define SHAPE_LOCAL     0x02 /* the destination must be an address of this host */
+#define SHAPE_IPV4      0x04 /* only IPv4 packets: a short IPv6 prefix holds ::ffff:0:0/96 too */
+#define SHAPE_IPV6      0x08 /* only IPv6 packets */
 #define SHAPE_CHAIN_MAX 32   /* shapes on one port */
 #define SHAPE_COUNT     262144
 struct shape {

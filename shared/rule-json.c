@@ -80,10 +80,10 @@ static json_t *targets_pack(const struct rule *r)
 	for (size_t i = 0; i < r->n_targets && array; i++) {
 		const struct rule_target *t = &r->targets[i];
 
-		array = array_add(array, json_pack("{s:o, s:o, s:I}", "address",
-						   address_pack(&t->address), "ports",
-						   ports_pack(&t->ports), "weight",
-						   (json_int_t)t->weight));
+		array = array_add(array,
+				  json_pack("{s:o, s:o, s:I}", "address", address_pack(&t->address),
+					    "ports", ports_pack(&t->ports), "weight",
+					    (json_int_t)t->weight));
 	}
 	return array;
 }
@@ -114,17 +114,16 @@ int rule_json_pack(const struct rule *r, const struct rule_json_entry *e, json_t
 
 	if (ret_format < 0)
 		return ret_format;
-	json = json_pack("{s:I, s:o, s:o, s:s, s:o, s:{s:o, s:o}, s:o, s:o, s:s, s:o, s:b,"
-			 " s:{s:o, s:o, s:o, s:o}}",
-			 "id", (json_int_t)e->id, "name", varlink_text(r->name[0] ? r->name : NULL),
-			 "rule", varlink_text(text), "protocol", protocol_name(r->protocols),
-			 "interfaces", interfaces_pack(r), "listen", "address",
-			 listen_address_pack(r), "ports", ports_pack(&r->ports), "targets",
-			 targets_pack(r), "from", from_pack(r), "origin", e->origin, "source",
-			 varlink_text(e->source), "enabled", !r->disabled, "counters", "packets",
-			 rule_json_counter(e->packets), "bytes", rule_json_counter(e->bytes),
-			 "flows", rule_json_counter(e->flows), "active",
-			 rule_json_counter(e->active));
+	json = json_pack(
+		"{s:I, s:o, s:o, s:s, s:o, s:{s:o, s:o}, s:o, s:o, s:s, s:o, s:b,"
+		" s:{s:o, s:o, s:o, s:o}}",
+		"id", (json_int_t)e->id, "name", varlink_text(r->name[0] ? r->name : NULL), "rule",
+		varlink_text(text), "protocol", protocol_name(r->protocols), "interfaces",
+		interfaces_pack(r), "listen", "address", listen_address_pack(r), "ports",
+		ports_pack(&r->ports), "targets", targets_pack(r), "from", from_pack(r), "origin",
+		e->origin, "source", varlink_text(e->source), "enabled", !r->disabled, "counters",
+		"packets", rule_json_counter(e->packets), "bytes", rule_json_counter(e->bytes),
+		"flows", rule_json_counter(e->flows), "active", rule_json_counter(e->active));
 	if (!json)
 		return -ENOMEM;
 	*ret = json;
@@ -152,15 +151,14 @@ int rule_json_pack_diag(const struct diag *d, json_t **ret)
 	for (size_t i = 0; i < d->n_items && array; i++) {
 		const struct diag_item *item = &d->items[i];
 
-		array = array_add(array,
-				  json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "code",
-					    code_names[item->code], "file", varlink_text(item->file),
-					    "line", number_pack(item->line), "column",
-					    number_pack(item->column), "width",
-					    number_pack(item->width), "text",
-					    varlink_text(item->text), "message",
-					    varlink_text(item->message), "hint",
-					    varlink_text(item->hint)));
+		array = array_add(
+			array,
+			json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "code",
+				  code_names[item->code], "file", varlink_text(item->file), "line",
+				  number_pack(item->line), "column", number_pack(item->column),
+				  "width", number_pack(item->width), "text",
+				  varlink_text(item->text), "message", varlink_text(item->message),
+				  "hint", varlink_text(item->hint)));
 	}
 	if (!array)
 		return -ENOMEM;
@@ -212,8 +210,8 @@ int rule_json_unpack_diag(const json_t *array, struct diag *d)
 
 	if (!json_is_array(array))
 		return -EBADMSG;
-	json_array_foreach(array, i, item) {
-		struct diag_place place = { 0 };
+	json_array_foreach (array, i, item) {
+		struct diag_place place = {0};
 		const char *message, *hint;
 		enum diag_code code;
 

@@ -20,7 +20,7 @@
 void varlink_buffer_clear(struct varlink_buffer *b)
 {
 	free(b->data);
-	*b = (struct varlink_buffer){ 0 };
+	*b = (struct varlink_buffer){0};
 }
 
 /* Moves what waits to the front and grows, so that `more` bytes fit behind it. */
@@ -114,9 +114,7 @@ static void error_set(json_error_t *error, const char *text, size_t offset, cons
 		line++;
 		column = 0;
 	}
-	*error = (json_error_t){ .line = (int)line,
-				 .column = (int)column,
-				 .position = (int)offset };
+	*error = (json_error_t){.line = (int)line, .column = (int)column, .position = (int)offset};
 	snprintf(error->text, sizeof(error->text), "%s", what);
 }
 

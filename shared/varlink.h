@@ -19,10 +19,10 @@
 struct varlink_buffer {
 	char *data; /* owned */
 	size_t length, allocated;
-	size_t begin;   /* bytes before it have been handed out; [begin, length) waits */
+	size_t begin;	/* bytes before it have been handed out; [begin, length) waits */
 	size_t scanned; /* bytes from `begin` known to hold no NUL, so that a slow sender costs
 			 * O(n) in total */
-	size_t tail;    /* bytes behind the last NUL: the unfinished message */
+	size_t tail;	/* bytes behind the last NUL: the unfinished message */
 };
 
 void varlink_buffer_clear(struct varlink_buffer *b);

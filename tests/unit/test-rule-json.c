@@ -200,10 +200,8 @@ static void test_diag_unreadable(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_whole),
-		cmocka_unit_test(test_members),
-		cmocka_unit_test(test_source_not_utf8),
-		cmocka_unit_test(test_diag_round_trip),
+		cmocka_unit_test(test_whole),		cmocka_unit_test(test_members),
+		cmocka_unit_test(test_source_not_utf8), cmocka_unit_test(test_diag_round_trip),
 		cmocka_unit_test(test_diag_unreadable),
 	};
 

@@ -259,8 +259,7 @@ static void test_supported(void **state)
 {
 	static const char *const cases[] = {
 		"tcp 8080 to 80",
-		"udp *:8080-8090 to 80-90 on eth0,lo from 10.0.0.0/8,[2001:db8::]/32 name x "
-		"disabled",
+		"udp *:8080-8090 to 80-90 on eth0,lo from 10.0.0.0/8,[2001:db8::]/32 disabled",
 		"tcp+udp [2001:db8::]/64:8080-8090 to 80",
 		"tcp 192.0.2.1:8080 to 80 balance hash on-change keep",
 	};

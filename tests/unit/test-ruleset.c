@@ -70,6 +70,11 @@ static void test_find(void **state)
 	assert_null(ruleset_find(s, "4294967303")); /* 7 in 32 bits */
 	assert_null(ruleset_find(s, "9x"));
 	assert_null(ruleset_find(s, ""));
+	/* A name may be a number; an id comes first. */
+	add(s, 10, "tcp 1 to 2 name 7");
+	add(s, 11, "tcp 3 to 4 name 8");
+	assert_int_equal(ruleset_find(s, "7")->id, 7);
+	assert_int_equal(ruleset_find(s, "8")->id, 11);
 	ruleset_free(s);
 }
 

@@ -64,8 +64,7 @@ static int echo(struct call *call, json_t *parameters, void *userdata)
 
 static int record(struct call *call, json_t *parameters, void *userdata)
 {
-	did.recorded[did.n_recorded++] =
-		(int)json_integer_value(json_object_get(parameters, "n"));
+	did.recorded[did.n_recorded++] = (int)json_integer_value(json_object_get(parameters, "n"));
 	return call_reply(call, json_incref(parameters));
 }
 
@@ -185,19 +184,19 @@ static int twice(struct call *call, json_t *parameters, void *userdata)
 }
 
 static const struct server_method methods[] = {
-	{ "test.a.Echo", false, echo },
-	{ "test.a.Record", true, record },
-	{ "test.a.Big", false, big },
-	{ "test.a.Count", false, count },
-	{ "test.a.CountFails", false, count_fails },
-	{ "test.a.Bare", false, bare },
-	{ "test.a.Forever", false, forever },
-	{ "test.a.Breaks", false, breaks },
-	{ "test.a.Silent", false, silent },
-	{ "test.a.Twice", false, twice },
-	{ "test.a.Later", false, NULL },
-	{ "test.a.b.Deep", false, echo },
-	{ NULL, false, NULL },
+	{"test.a.Echo", false, echo},
+	{"test.a.Record", true, record},
+	{"test.a.Big", false, big},
+	{"test.a.Count", false, count},
+	{"test.a.CountFails", false, count_fails},
+	{"test.a.Bare", false, bare},
+	{"test.a.Forever", false, forever},
+	{"test.a.Breaks", false, breaks},
+	{"test.a.Silent", false, silent},
+	{"test.a.Twice", false, twice},
+	{"test.a.Later", false, NULL},
+	{"test.a.b.Deep", false, echo},
+	{NULL, false, NULL},
 };
 
 /* ---- the loop and its clients ---- */
@@ -272,8 +271,8 @@ static int teardown(void **state)
 
 static struct client connect_as(struct fixture *f, uid_t uid)
 {
-	struct sockaddr_un a = { .sun_family = AF_UNIX };
-	struct client c = { .fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0) };
+	struct sockaddr_un a = {.sun_family = AF_UNIX};
+	struct client c = {.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
 	int r;
 
 	strcpy(a.sun_path, f->path);
@@ -394,8 +393,9 @@ static void test_replies(void **state)
 	assert_message(f, &c, "{\"parameters\":{\"a\":[1,\"b\"]}}");
 	send_text(f, &c, "{\"method\":\"test.a.Echo\"}");
 	assert_message(f, &c, "{\"parameters\":{}}");
-	send_text(f, &c, " {\"method\":\"test.a.Echo\",\"parameters\":null,\"more\":false,"
-			 "\"oneway\":null,\"upgrade\":false} ");
+	send_text(f, &c,
+		  " {\"method\":\"test.a.Echo\",\"parameters\":null,\"more\":false,"
+		  "\"oneway\":null,\"upgrade\":false} ");
 	assert_message(f, &c, "{\"parameters\":{}}");
 	send_text(f, &c, "{\"method\":\"test.a.b.Deep\"}");
 	assert_message(f, &c, "{\"parameters\":{}}");
@@ -410,15 +410,15 @@ static void test_unknown_names(void **state)
 	static const struct {
 		const char *method, *error, *key, *value;
 	} cases[] = {
-		{ "test.a.None", "MethodNotFound", "method", "test.a.None" },
-		{ "test.a.", "MethodNotFound", "method", "test.a." },
-		{ "test.b.Echo", "InterfaceNotFound", "interface", "test.b" },
-		{ "test.Echo", "InterfaceNotFound", "interface", "test" },
-		{ "test.a.b.c.Deep", "InterfaceNotFound", "interface", "test.a.b.c" },
-		{ "Echo", "InterfaceNotFound", "interface", "Echo" },
-		{ "", "InterfaceNotFound", "interface", "" },
-		{ ".Echo", "InterfaceNotFound", "interface", "" },
-		{ "test.a.Later", "MethodNotImplemented", "method", "test.a.Later" },
+		{"test.a.None", "MethodNotFound", "method", "test.a.None"},
+		{"test.a.", "MethodNotFound", "method", "test.a."},
+		{"test.b.Echo", "InterfaceNotFound", "interface", "test.b"},
+		{"test.Echo", "InterfaceNotFound", "interface", "test"},
+		{"test.a.b.c.Deep", "InterfaceNotFound", "interface", "test.a.b.c"},
+		{"Echo", "InterfaceNotFound", "interface", "Echo"},
+		{"", "InterfaceNotFound", "interface", ""},
+		{".Echo", "InterfaceNotFound", "interface", ""},
+		{"test.a.Later", "MethodNotImplemented", "method", "test.a.Later"},
 	};
 	struct fixture *f = *state;
 	struct client c = connect_self(f);
@@ -433,8 +433,9 @@ static void test_unknown_names(void **state)
 		assert_message(f, &c, text);
 	}
 	send_text(f, &c, "{\"method\":\"test.a.Echo\",\"upgrade\":true}");
-	assert_message(f, &c, "{\"error\":\"org.varlink.service.InvalidParameter\","
-			      "\"parameters\":{\"parameter\":\"upgrade\"}}");
+	assert_message(f, &c,
+		       "{\"error\":\"org.varlink.service.InvalidParameter\","
+		       "\"parameters\":{\"parameter\":\"upgrade\"}}");
 	assert_works(f, &c);
 	disconnect(&c);
 }
@@ -548,9 +549,9 @@ static void test_half_close(void **state)
 	assert_int_equal(shutdown(c.fd, SHUT_WR), 0);
 	assert_message(f, &c, "{\"parameters\":{}}");
 	message = receive(f, &c);
-	assert_int_equal(json_string_length(json_object_get(json_object_get(message, "parameters"),
-							    "text")),
-			 2000000);
+	assert_int_equal(
+		json_string_length(json_object_get(json_object_get(message, "parameters"), "text")),
+		2000000);
 	json_decref(message);
 	assert_message(f, &c, "{\"parameters\":{}}");
 	assert_gone(f, &c);
@@ -575,8 +576,9 @@ static void test_stream(void **state)
 	assert_message(f, &c, "{\"parameters\":{\"left\":1},\"continues\":true}");
 	assert_message(f, &c, "{\"parameters\":{\"left\":0},\"continues\":true}");
 	assert_message(f, &c, "{\"parameters\":{}}");
-	send_text(f, &c, "{\"method\":\"test.a.CountFails\",\"parameters\":{\"to\":1},"
-			 "\"more\":true}");
+	send_text(f, &c,
+		  "{\"method\":\"test.a.CountFails\",\"parameters\":{\"to\":1},"
+		  "\"more\":true}");
 	assert_message(f, &c, "{\"parameters\":{\"i\":0},\"continues\":true}");
 	assert_message(f, &c, "{\"error\":\"test.a.Broken\",\"parameters\":{}}");
 	assert_int_equal(did.destroyed, 2);
@@ -589,7 +591,7 @@ static void test_stream(void **state)
 
 static void test_handler_faults(void **state)
 {
-	static const char *const names[] = { "Breaks", "Silent", "Twice" };
+	static const char *const names[] = {"Breaks", "Silent", "Twice"};
 	struct fixture *f = *state;
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
@@ -624,9 +626,8 @@ static void test_long_request(void **state)
 	text[size] = '\0';
 	send_bytes(f, &c, text, size + 1);
 	message = receive(f, &c);
-	assert_string_equal(json_string_value(json_object_get(json_object_get(message,
-									      "parameters"),
-							      "message")),
+	assert_string_equal(json_string_value(json_object_get(
+				    json_object_get(message, "parameters"), "message")),
 			    "a request has at most 1048576 bytes");
 	json_decref(message);
 	assert_gone(f, &c);
@@ -653,9 +654,8 @@ static void test_slow_request(void **state)
 	}
 	assert_true(now_ms() - begin >= 250);
 	message = receive(f, &slow);
-	assert_string_equal(json_string_value(json_object_get(json_object_get(message,
-									      "parameters"),
-							      "message")),
+	assert_string_equal(json_string_value(json_object_get(
+				    json_object_get(message, "parameters"), "message")),
 			    "the request was not complete within 300 ms");
 	json_decref(message);
 	assert_gone(f, &slow);
@@ -712,9 +712,9 @@ static void test_steady_reader(void **state)
 		while (now_ms() < next)
 			pump(f);
 	}
-	assert_int_equal(json_string_length(json_object_get(json_object_get(message, "parameters"),
-							    "text")),
-			 3000000);
+	assert_int_equal(
+		json_string_length(json_object_get(json_object_get(message, "parameters"), "text")),
+		3000000);
 	json_decref(message);
 	disconnect(&c);
 }
@@ -854,8 +854,9 @@ static void test_permissions(void **state)
 	need_root();
 	c = connect_as(f, NOBODY);
 	send_text(f, &c, call);
-	assert_message(f, &c, "{\"error\":\"org.varlink.service.PermissionDenied\","
-			      "\"parameters\":{}}");
+	assert_message(f, &c,
+		       "{\"error\":\"org.varlink.service.PermissionDenied\","
+		       "\"parameters\":{}}");
 	assert_works(f, &c);
 	assert_int_equal(did.n_recorded, 0);
 	disconnect(&c);
@@ -923,7 +924,7 @@ static void assert_child(pid_t child)
 static void group_child(struct fixture *f)
 {
 	static const char line[] = SERVER_GROUP ":x:4242:\n";
-	const gid_t groups[] = { GROUP };
+	const gid_t groups[] = {GROUP};
 	struct client c;
 	char path[64];
 	int fd;
@@ -1035,8 +1036,8 @@ static void test_start_race(void **state)
 			check(read(gate[0], &c, 1) == 0);
 			answers[0] = getpid();
 			answers[1] = 0;
-			if (server_new(f->event, f->path, methods, NULL, &f->server,
-				       &answers[1]) == 0)
+			if (server_new(f->event, f->path, methods, NULL, &f->server, &answers[1]) ==
+			    0)
 				answers[1] = getpid();
 			check(write(result[1], answers, sizeof(answers)) == sizeof(answers));
 			pause();
@@ -1135,7 +1136,7 @@ static void activation_child(struct fixture *f, int listener)
 static void test_activation(void **state)
 {
 	struct fixture *f = *state;
-	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	struct sockaddr_un a = {.sun_family = AF_UNIX};
 	int listener = socket(AF_UNIX, SOCK_STREAM, 0);
 	pid_t child;
 

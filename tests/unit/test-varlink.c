@@ -22,7 +22,7 @@ static int next(struct varlink_buffer *b, json_t **ret)
 /* Gives `text` with its NUL and takes one message. */
 static int parse(const char *text, json_t **ret, json_error_t *error)
 {
-	struct varlink_buffer b = { 0 };
+	struct varlink_buffer b = {0};
 	int r = varlink_buffer_append(&b, text, strlen(text) + 1, 1024 * 1024);
 
 	if (r == 0)
@@ -48,7 +48,7 @@ static void assert_bad(const char *text, int line, int column)
 static void test_byte_by_byte(void **state)
 {
 	static const char text[] = "{\"method\":\"a.b.C\"}\0{\"n\":2}";
-	struct varlink_buffer b = { 0 };
+	struct varlink_buffer b = {0};
 	json_t *message;
 	int seen = 0;
 
@@ -71,15 +71,15 @@ static void test_byte_by_byte(void **state)
 static void test_random_pieces(void **state)
 {
 	enum { MESSAGES = 500 };
-	struct varlink_buffer b = { 0 };
+	struct varlink_buffer b = {0};
 	char stream[MESSAGES * 80];
 	size_t length = 0, sent = 0;
 	unsigned seed = 1;
 	int expected = 0;
 
 	for (int i = 0; i < MESSAGES; i++)
-		length += (size_t)sprintf(stream + length, "{\"i\":%d,\"pad\":\"%.*s\"}", i,
-					  i % 40, "........................................") +
+		length += (size_t)sprintf(stream + length, "{\"i\":%d,\"pad\":\"%.*s\"}", i, i % 40,
+					  "........................................") +
 			  1;
 	while (sent < length) {
 		size_t piece = (size_t)rand_r(&seed) % 200;
@@ -105,7 +105,7 @@ static void test_random_pieces(void **state)
 
 static void test_limit(void **state)
 {
-	struct varlink_buffer b = { 0 };
+	struct varlink_buffer b = {0};
 	char text[LIMIT + 2];
 	json_t *message;
 
@@ -136,7 +136,7 @@ static void test_limit(void **state)
 static void test_slow_sender(void **state)
 {
 	enum { SIZE = 1024 * 1024 };
-	struct varlink_buffer b = { 0 };
+	struct varlink_buffer b = {0};
 	json_t *message;
 
 	assert_int_equal(varlink_buffer_append(&b, "{\"a\":\"", 6, SIZE), 0);
@@ -210,7 +210,7 @@ static void test_refused(void **state)
 /* A bad message is taken out: the one behind it is still there. */
 static void test_goes_on_behind_bad(void **state)
 {
-	struct varlink_buffer b = { 0 };
+	struct varlink_buffer b = {0};
 	json_t *message;
 
 	assert_int_equal(varlink_buffer_append(&b, "x\0{}", 5, LIMIT), 0);
@@ -261,11 +261,15 @@ static void test_text(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_byte_by_byte), cmocka_unit_test(test_random_pieces),
-		cmocka_unit_test(test_limit),	     cmocka_unit_test(test_slow_sender),
-		cmocka_unit_test(test_depth),	     cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_byte_by_byte),
+		cmocka_unit_test(test_random_pieces),
+		cmocka_unit_test(test_limit),
+		cmocka_unit_test(test_slow_sender),
+		cmocka_unit_test(test_depth),
+		cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_goes_on_behind_bad),
-		cmocka_unit_test(test_encode),	     cmocka_unit_test(test_text),
+		cmocka_unit_test(test_encode),
+		cmocka_unit_test(test_text),
 	};
 
 	return cmocka_run_group_tests_name("varlink", tests, NULL, NULL);

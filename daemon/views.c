@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* What methods may see of the manager: rules, sums, statistics, status. Changes nothing. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "daemon/attach.h"
+#include "daemon/datapath.h"
+#include "daemon/links.h"
+#include "daemon/manager-private.h"
+#include "daemon/options.h"
+#include "daemon/server.h"
+#include "shared/config.h"
+
+const struct ruleset *manager_ruleset(const struct manager *m)
+{
+	return m->rules;
+}
+
+struct datapath *manager_datapath(struct manager *m)
+{
+	return m->datapath;
+}
+
+const char *const *manager_interfaces(struct manager *m, size_t *ret_n)
+{
+	size_t n = m->config->n_interfaces;
+	const char **names = reallocarray(m->interface_names, n + 1, sizeof(*names));
+
+	*ret_n = 0;
+	if (!names)
+		return m->interface_names;
+	m->interface_names = names;
+	for (size_t i = 0; i < n; i++)
+		names[i] = m->config->interfaces[i];
+	*ret_n = n;
+	return names;
+}
+
+static uint64_t larger(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
+static void update_sums(struct manager *m)
+{
+	flows_sum(m->datapath, m->scratch);
+	for (uint32_t id = 0; id < RULE_COUNT; id++) {
+		m->by_id[id].packets = larger(m->by_id[id].packets, m->scratch[id].packets);
+		m->by_id[id].bytes = larger(m->by_id[id].bytes, m->scratch[id].bytes);
+		m->by_id[id].flows = larger(m->by_id[id].flows, m->scratch[id].flows);
+		m->by_id[id].active = m->scratch[id].active;
+	}
+}
+
+const struct flow_sums *manager_rule_sums(struct manager *m)
+{
+	struct flow_sums *sums =
+		reallocarray(m->by_entry, m->rules->n_entries + 1, sizeof(*m->by_entry));
+
+	if (!sums)
+		return NULL;
+	m->by_entry = sums;
+	update_sums(m);
+	for (size_t i = 0; i < m->rules->n_entries; i++)
+		sums[i] = m->by_id[m->rules->entries[i]->id];
+	return sums;
+}
+
+static const char *const reason_names[REASON_COUNT] = {
+	[REASON_UNRELATED] = "unrelated",
+	[REASON_NO_MATCH] = "no_match",
+	[REASON_STRAY] = "stray",
+	[REASON_NOT_IP] = "not_ip",
+	[REASON_NOT_TCP_UDP] = "not_tcp_udp",
+	[REASON_FRAGMENT] = "fragment",
+	[REASON_TRUNCATED] = "truncated",
+	[REASON_MALFORMED] = "malformed",
+	[REASON_EXTENSIONS] = "extensions",
+	[REASON_TABLE_FULL] = "table_full",
+	[REASON_INDEX_FULL] = "index_full",
+	[REASON_PORTS_FULL] = "ports_full",
+	[REASON_REWRITE] = "rewrite_failed",
+};
+
+static const bool reason_drops[REASON_COUNT] = {
+	[REASON_TABLE_FULL] = true,
+	[REASON_INDEX_FULL] = true,
+	[REASON_PORTS_FULL] = true,
+	[REASON_REWRITE] = true,
+};
+
+int manager_stats(struct manager *m, struct manager_stats *ret)
+{
+	static struct cpu_counters counters; /* what reason_counts points into */
+	const struct flow_totals *totals = datapath_totals(m->datapath);
+	int r = datapath_counters(m->datapath, &counters);
+
+	if (r < 0)
+		return r;
+	*ret = (struct manager_stats){
+		.packets = counters.packets,
+		.bytes = counters.bytes,
+		.flows_max = datapath_config(m->datapath)->flows_max,
+		.flows_created = totals->created,
+		.flows_expired = totals->expired,
+		.flows_insert_failed = totals->insert_failed,
+		.reason_names = reason_names,
+		.reason_drops = reason_drops,
+		.reason_counts = (const uint64_t *)counters.reasons,
+		.n_reasons = REASON_COUNT,
+	};
+	update_sums(m);
+	for (uint32_t id = 0; id < RULE_COUNT; id++) {
+		ret->redirected += m->by_id[id].packets;
+		ret->redirected_bytes += m->by_id[id].bytes;
+		ret->flows_active += m->by_id[id].active;
+	}
+	return 0;
+}
+
+int manager_status(struct manager *m, struct manager_status *ret)
+{
+	struct manager_attachment *attachments;
+	const struct attach_entry *entries;
+	struct timespec now;
+	size_t n;
+
+	entries = attach_entries(m->attach, &n);
+	attachments = reallocarray(m->attachments, n + 1, sizeof(*attachments));
+	if (!attachments)
+		return -ENOMEM;
+	m->attachments = attachments;
+	for (size_t i = 0; i < n; i++)
+		attachments[i] = (struct manager_attachment){
+			links_name(m->links, entries[i].ifindex), entries[i].ifindex,
+			attach_hook_name(entries[i].hook)};
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	*ret = (struct manager_status){
+		.version = REDIRECTD_VERSION,
+		.pid = getpid(),
+		.uptime_ms = (now.tv_sec - m->began.tv_sec) * 1000 +
+			     (now.tv_nsec - m->began.tv_nsec) / 1000000,
+		.config_path = m->options->config_path,
+		.pin_path = m->options->pin_path,
+		.socket_path = server_path(m->server),
+		.adopted = datapath_adopted(m->datapath),
+		.last_reload_error = m->reload_error,
+		.n_rules = m->rules->n_entries,
+		.attachments = attachments,
+		.n_attachments = n,
+	};
+	for (size_t i = 0; i < m->rules->n_entries; i++)
+		ret->n_rules_enabled += !m->rules->entries[i]->rule->disabled;
+	return 0;
+}
