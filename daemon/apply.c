@@ -128,6 +128,8 @@ static void garbage_collect(struct apply *a)
 
 	while (i < a->garbage.n && now - a->garbage.items[i].since_ns > GRACE_NS)
 		garbage_dispose(a, &a->garbage.items[i++]);
+	if (!i)
+		return;
 	memmove(a->garbage.items, a->garbage.items + i,
 		(a->garbage.n - i) * sizeof(struct garbage));
 	a->garbage.n -= i;

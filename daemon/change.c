@@ -113,22 +113,26 @@ int manager_add_rule(struct manager *m, const char *text, bool dry_run, struct d
 	_cleanup_(ruleset_freep) struct ruleset *rules = NULL;
 	_cleanup_(rule_freep) struct rule *rule = NULL;
 	struct ruleset_entry *e;
-	int r = rule_parse(text, NULL, diag, &rule);
+	const struct diag_place place = {.column = 1, .text = text};
+	uint32_t last_id = m->last_id;
+	int r = rule_parse(text, &place, diag, &rule);
 
-	if (r == 0 && !rule_check_supported(rule, NULL, diag))
+	if (r == 0 && !rule_check_supported(rule, &place, diag))
 		r = -EINVAL;
 	if (r == 0)
 		r = ruleset_copy(m->rules, &rules);
 	if (r == 0)
 		r = ruleset_add(rules, manager_new_id(m, m->rules, rules), rule,
 				RULE_ORIGIN_RUNTIME, "runtime", diag, &e);
-	if (r < 0)
-		return r;
-	rule = NULL;
-	r = ret_rule(e, ret_id, ret_text);
+	if (r == 0)
+		rule = NULL; /* the rule set's now */
+	if (r == 0)
+		r = ret_rule(e, ret_id, ret_text);
+	if (r == 0 && !dry_run)
+		r = manager_commit(m, take_ptr(rules), m->config, diag);
 	if (r < 0 || dry_run)
-		return r;
-	return manager_commit(m, take_ptr(rules), m->config, diag);
+		m->last_id = last_id; /* the id was not given out */
+	return r;
 }
 
 int manager_remove_rule(struct manager *m, const char *selector, bool dry_run, struct diag *diag,
@@ -191,6 +195,7 @@ static int reload(struct manager *m, bool dry_run, struct diag *diag, struct rel
 	_cleanup_(config_freep) struct config *config = NULL;
 	struct ruleset *rules = NULL;
 	struct plan_counts counts;
+	uint32_t last_id = m->last_id;
 	int r = options_read_config(m->options, &config, diag);
 
 	if (r == 0)
@@ -200,6 +205,7 @@ static int reload(struct manager *m, bool dry_run, struct diag *diag, struct rel
 		return r;
 	*ret = (struct reload_result){counts.added, counts.removed, counts.kept};
 	if (dry_run) {
+		m->last_id = last_id;
 		ruleset_free(rules);
 		return 0;
 	}

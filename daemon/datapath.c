@@ -169,8 +169,8 @@ static uint32_t power_of_two_from(uint32_t n)
 }
 
 /*
- * A quarter more records than flows: the clock hand finds a free one within a window or two even
- * when flows-max is reached. Two flows a bucket keep 15 slots from overflowing (Poisson: 5e-6).
+ * A quarter more records than flows: the first window of 16 has a free one with 97 % probability
+ * even just below flows-max. Two flows a bucket keep 15 slots from overflowing (Poisson: 5e-6).
  */
 static uint32_t records_for(uint32_t flows_max)
 {

@@ -90,7 +90,7 @@ struct index_bucket {
 	__u32 slots[INDEX_SLOTS];
 };
 
-#define FLOW_WINDOW 16 /* records that the clock hand looks at under one lock */
+#define FLOW_WINDOW 16 /* records that are looked at together for room, under one lock */
 #define LOCK_COUNT  4096
 
 /* Per protocol and port, twice: the bank that packets use now, and the one being written. */
@@ -213,7 +213,7 @@ struct cpu_counters {
 	__u64 packets, bytes; /* all that the hooks saw */
 	__u64 reasons[REASON_COUNT];
 	__u64 events_lost;
-	__u32 hand; /* next window of the flow table to look at for room */
+	__u32 hand; /* of the sequence of windows to look at for room */
 	__u32 pad;
 };
 
