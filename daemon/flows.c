@@ -41,12 +41,17 @@ static bool read_record(const struct flow *from, struct flow *ret)
 	return false;
 }
 
+/* The daemon's idea of now may be a tick behind the packets'. */
+static uint32_t ticks_since(uint32_t then, uint32_t now)
+{
+	return (int32_t)(now - then) < 0 ? 0 : now - then;
+}
+
 uint32_t flows_idle_ticks(const struct flow *f, uint32_t now)
 {
-	uint32_t a = now - f->original.seen, b = now - f->reply.seen;
-	uint32_t idle = (int32_t)(b - a) < 0 ? b : a;
+	uint32_t a = ticks_since(f->original.seen, now), b = ticks_since(f->reply.seen, now);
 
-	return (int32_t)idle < 0 ? 0 : idle;
+	return a < b ? a : b;
 }
 
 bool flows_expired(const struct flow *f, const struct datapath_config *config, uint32_t now)
@@ -87,7 +92,7 @@ void flows_view(struct datapath *d, const struct flow *f, struct flow_view *ret)
 		.assured = f->flags & FLOW_ASSURED,
 		.replied = f->flags & FLOW_REPLIED,
 		.ifindex = f->ifindex,
-		.age_ms = datapath_ticks_to_ms(d, now - f->created),
+		.age_ms = datapath_ticks_to_ms(d, ticks_since(f->created, now)),
 		.expires_ms = idle < timeout ? datapath_ticks_to_ms(d, timeout - idle) : 0,
 	};
 	view_tuple(&f->original, f->flags & FLOW_IPV6, &ret->original);
