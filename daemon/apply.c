@@ -1,80 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "daemon/apply.h"
-
+/* Transactions on the rule maps: what changes, banks, marks, and what is left over. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "daemon/apply-private.h"
 #include "daemon/datapath.h"
 
 #define GRACE_NS 1000000000ULL	/* no packet is under way for as long */
 #define MARKS_NS 10000000000ULL /* between two looks at marks that only flows may need */
-
-/* A rule as it was last compiled. */
-struct compiled {
-	uint32_t id;
-	struct rule *rule;   /* a copy */
-	uint32_t *ifindexes; /* sorted as named; n 0: every interface */
-	size_t n_ifindexes;
-	bool waits; /* names interfaces, none of which is there */
-	uint32_t action;
-	bool fresh; /* the action was made in this change */
-};
-
-/* What one rule contributes to one port: a shape, and a key within it. */
-struct part {
-	const struct compiled *from;
-	uint32_t rank; /* higher is more specific */
-	uint8_t flags, dst_length, src_length;
-	struct match_key key; /* without the shape */
-};
-
-enum garbage_kind {
-	GARBAGE_SHAPE,
-	GARBAGE_ACTION,
-	GARBAGE_MATCH,
-};
-struct garbage {
-	enum garbage_kind kind;
-	uint64_t since_ns;
-	uint32_t id;
-	struct match_key key;
-};
-
-/* A growing array of garbage, in the order of time. */
-struct garbage_list {
-	struct garbage *items;
-	size_t n, allocated;
-};
-
-/* A set of ids in use, and where to look for a free one. */
-enum id_use {
-	ID_FREE,
-	ID_USED,
-	ID_LEAVING, /* in the garbage already */
-};
-struct id_set {
-	uint8_t *used;
-	uint32_t size, next;
-};
-
-struct apply {
-	struct datapath *datapath;
-	struct compiled *compiled; /* ordered by id */
-	size_t n_compiled;
-	struct id_set shapes, actions;
-	struct garbage_list garbage;
-	/* What the running change has written, to be taken back if it fails. */
-	struct garbage_list written;
-	struct garbage_list matches; /* in use now */
-	uint8_t *dirty;		     /* PORT_COUNT: ports to compile anew */
-	uint8_t *marked;  /* PORT_COUNT: marks that the rules ask for, in the top three bits */
-	uint8_t *needed;  /* PORT_COUNT: and those that flows ask for, while they are looked at */
-	bool marks_stale; /* marks of former rules may be cleared once no flow needs them */
-	uint64_t marks_since_ns;
-};
 
 static uint64_t now_ns(void)
 {
@@ -84,8 +20,8 @@ static uint64_t now_ns(void)
 	return (uint64_t)t.tv_sec * 1000000000ULL + t.tv_nsec;
 }
 
-static int garbage_add(struct garbage_list *l, enum garbage_kind kind, uint32_t id,
-		       const struct match_key *key)
+int apply_garbage_add(struct garbage_list *l, enum garbage_kind kind, uint32_t id,
+		      const struct match_key *key)
 {
 	struct garbage *more;
 
@@ -144,7 +80,7 @@ static int id_set_new(struct id_set *s, uint32_t size)
 }
 
 /* 0 is never handed out. */
-static uint32_t id_take(struct id_set *s)
+uint32_t apply_take_id(struct id_set *s)
 {
 	for (uint32_t tries = 1; tries < s->size; tries++) {
 		uint32_t id = s->next;
@@ -179,7 +115,7 @@ static int adopt_ids(struct apply *a)
 
 			while (id && id < SHAPE_COUNT && !a->shapes.used[id]) {
 				a->shapes.used[id] = ID_LEAVING;
-				r = garbage_add(&a->garbage, GARBAGE_SHAPE, id, NULL);
+				r = apply_garbage_add(&a->garbage, GARBAGE_SHAPE, id, NULL);
 				if (r < 0)
 					return r;
 				if (shapes[id].action && shapes[id].action < ACTION_COUNT)
@@ -191,14 +127,14 @@ static int adopt_ids(struct apply *a)
 	while (datapath_match_next(a->datapath, last, &key, &action) == 0) {
 		if (action < ACTION_COUNT)
 			a->actions.used[action] = ID_LEAVING;
-		r = garbage_add(&a->garbage, GARBAGE_MATCH, 0, &key);
+		r = apply_garbage_add(&a->garbage, GARBAGE_MATCH, 0, &key);
 		if (r < 0)
 			return r;
 		last = &key;
 	}
 	for (uint32_t id = 1; id < ACTION_COUNT && r == 0; id++)
 		if (a->actions.used[id])
-			r = garbage_add(&a->garbage, GARBAGE_ACTION, id, NULL);
+			r = apply_garbage_add(&a->garbage, GARBAGE_ACTION, id, NULL);
 	/* Every port may hold something: the first change compiles them all. */
 	memset(a->dirty, 1, PORT_COUNT);
 	a->marks_stale = true;
@@ -245,8 +181,6 @@ struct apply *apply_free(struct apply *a)
 	return NULL;
 }
 
-/* ---- from rules to parts ---- */
-
 static int resolve_interfaces(const struct apply_input *in, struct compiled *c)
 {
 	const char(*names)[IF_NAMESIZE] = c->rule->n_interfaces
@@ -274,7 +208,7 @@ static bool compiled_same(const struct compiled *a, const struct compiled *b)
 	       rule_equal(a->rule, b->rule);
 }
 
-static bool compiled_active(const struct compiled *c)
+bool apply_rule_active(const struct compiled *c)
 {
 	return !c->rule->disabled && !c->waits;
 }
@@ -288,274 +222,6 @@ static void dirty_ports(struct apply *a, const struct rule *r)
 		       r->ports.last - r->ports.first + 1);
 	}
 }
-
-/* The length of a prefix in the 128-bit form. */
-static uint8_t mapped_length(const struct ip_prefix *p)
-{
-	return p->family == AF_INET ? p->length + 96 : p->length;
-}
-
-/* The contract's order. A narrower range is preferred among equal parts. */
-static uint32_t part_rank(const struct rule *r, const struct ip_prefix *from)
-{
-	return rule_interface_rank(r) << 24 | rule_listen_rank(r) << 12 | rule_source_rank(from);
-}
-
-static uint8_t family_flag(uint8_t family)
-{
-	return family == AF_INET ? SHAPE_IPV4 : family == AF_INET6 ? SHAPE_IPV6 : 0;
-}
-
-static void part_make(const struct compiled *c, uint32_t ifindex, const struct ip_prefix *from,
-		      struct part *ret)
-{
-	const struct rule *r = c->rule;
-
-	memset(ret, 0, sizeof(*ret));
-	ret->from = c;
-	if (ifindex) {
-		ret->flags |= SHAPE_INTERFACE;
-		ret->key.ifindex = ifindex;
-	}
-	if (r->listen == RULE_LISTEN_LOCAL)
-		ret->flags |= SHAPE_LOCAL;
-	if (r->listen == RULE_LISTEN_PREFIX) {
-		ret->dst_length = mapped_length(&r->listen_prefix);
-		ip_prefix_to_mapped(&r->listen_prefix, (uint8_t *)ret->key.daddr);
-	}
-	if (from) {
-		ret->src_length = mapped_length(from);
-		ip_prefix_to_mapped(from, (uint8_t *)ret->key.saddr);
-	}
-	ret->flags |= family_flag(from ? from->family : rule_family(r));
-	ret->rank = part_rank(r, from);
-}
-
-/* Every combination of the rule's interfaces and sources. */
-static size_t parts_of_rule(const struct compiled *c, struct part *ret)
-{
-	size_t n_if = c->n_ifindexes ? c->n_ifindexes : 1,
-	       n_from = c->rule->n_from ? c->rule->n_from : 1;
-	size_t n = 0;
-
-	for (size_t i = 0; i < n_if; i++)
-		for (size_t f = 0; f < n_from; f++, n++)
-			if (ret)
-				part_make(c, c->n_ifindexes ? c->ifindexes[i] : 0,
-					  c->rule->n_from ? &c->rule->from[f] : NULL, &ret[n]);
-	return n;
-}
-
-static int part_compare_shape(const struct part *a, const struct part *b)
-{
-	if (a->rank != b->rank)
-		return a->rank > b->rank ? -1 : 1;
-	if (a->flags != b->flags)
-		return a->flags < b->flags ? -1 : 1;
-	if (a->dst_length != b->dst_length)
-		return a->dst_length < b->dst_length ? -1 : 1;
-	return (a->src_length > b->src_length) - (a->src_length < b->src_length);
-}
-
-/* By shape, most specific first; then by key; the narrower range first, since it wins. */
-static int part_compare(const void *left, const void *right)
-{
-	const struct part *a = left, *b = right;
-	int wide_a = a->from->rule->ports.last - a->from->rule->ports.first;
-	int wide_b = b->from->rule->ports.last - b->from->rule->ports.first;
-	int r = part_compare_shape(a, b);
-
-	if (!r)
-		r = memcmp(&a->key, &b->key, sizeof(a->key));
-	return r ? r : wide_a - wide_b;
-}
-
-/* ---- from parts to the chain of a port ---- */
-
-static int write_shape(struct apply *a, const struct part *part, uint32_t *ret)
-{
-	struct shape *shape;
-	uint32_t id = id_take(&a->shapes);
-
-	if (!id)
-		return -ENOSPC;
-	if (garbage_add(&a->written, GARBAGE_SHAPE, id, NULL) < 0) {
-		a->shapes.used[id] = ID_FREE;
-		return -ENOMEM;
-	}
-	shape = &datapath_shapes(a->datapath)[id];
-	memset(shape, 0, sizeof(*shape));
-	shape->flags = part->flags;
-	shape->dst_length = part->dst_length;
-	shape->src_length = part->src_length;
-	if (!(part->flags & SHAPE_INTERFACE) && !part->dst_length && !part->src_length)
-		shape->action = part->from->action;
-	*ret = id;
-	return 0;
-}
-
-static int write_match(struct apply *a, const struct part *part, uint32_t shape)
-{
-	struct match_key key = part->key;
-	int r;
-
-	key.shape = shape;
-	r = garbage_add(&a->written, GARBAGE_MATCH, 0, &key);
-	return r < 0 ? r : datapath_match_set(a->datapath, &key, part->from->action);
-}
-
-/* Writes the chain for a sorted list of parts; *ret is its first shape, 0 for no parts. */
-static int write_chain(struct apply *a, const struct part *parts, size_t n, uint32_t *ret)
-{
-	struct shape *shapes = datapath_shapes(a->datapath);
-	uint32_t first = 0, last = 0;
-	size_t length = 0;
-	int r;
-
-	for (size_t i = 0; i < n; i++) {
-		bool new_shape = i == 0 || part_compare_shape(&parts[i - 1], &parts[i]) != 0;
-
-		if (new_shape) {
-			uint32_t id;
-
-			if (++length > SHAPE_CHAIN_MAX)
-				return -E2BIG;
-			r = write_shape(a, &parts[i], &id);
-			if (r < 0)
-				return r;
-			if (last)
-				shapes[last].next = id;
-			else
-				first = id;
-			last = id;
-		} else if (memcmp(&parts[i - 1].key, &parts[i].key, sizeof(parts[i].key)) == 0) {
-			continue; /* the narrower one came first */
-		}
-		if (!shapes[last].action) {
-			r = write_match(a, &parts[i], last);
-			if (r < 0)
-				return r;
-		}
-	}
-	*ret = first;
-	return 0;
-}
-
-static int compile_chain(struct apply *a, const struct compiled *const *rules, size_t n,
-			 uint32_t *ret)
-{
-	_cleanup_(freep) struct part *parts = NULL;
-	size_t n_parts = 0;
-
-	for (size_t i = 0; i < n; i++)
-		n_parts += parts_of_rule(rules[i], NULL);
-	parts = calloc(n_parts + 1, sizeof(*parts));
-	if (!parts)
-		return -ENOMEM;
-	n_parts = 0;
-	for (size_t i = 0; i < n; i++)
-		n_parts += parts_of_rule(rules[i], parts + n_parts);
-	qsort(parts, n_parts, sizeof(*parts), part_compare);
-	return write_chain(a, parts, n_parts, ret);
-}
-
-/* ---- the rules of a port ---- */
-
-/* Rules ordered by their first port, to walk the ports with a list of those that cover each. */
-struct walk {
-	const struct compiled **by_first;
-	size_t n, next;
-	const struct compiled **open;
-	size_t n_open;
-	bool changed; /* since the last port */
-};
-
-static int compare_first_port(const void *left, const void *right)
-{
-	const struct compiled *a = *(const struct compiled *const *)left;
-	const struct compiled *b = *(const struct compiled *const *)right;
-
-	if (a->rule->ports.first != b->rule->ports.first)
-		return a->rule->ports.first - b->rule->ports.first;
-	return (a->id > b->id) - (a->id < b->id);
-}
-
-static void walk_free(struct walk *w)
-{
-	free(w->by_first);
-	free(w->open);
-}
-
-static int walk_start(struct walk *w, const struct compiled *rules, size_t n, unsigned protocol)
-{
-	*w = (struct walk){0};
-	w->by_first = calloc(n + 1, sizeof(*w->by_first));
-	w->open = calloc(n + 1, sizeof(*w->open));
-	if (!w->by_first || !w->open)
-		return -ENOMEM;
-	for (size_t i = 0; i < n; i++)
-		if (compiled_active(&rules[i]) && rules[i].rule->protocols & protocol)
-			w->by_first[w->n++] = &rules[i];
-	qsort(w->by_first, w->n, sizeof(*w->by_first), compare_first_port);
-	return 0;
-}
-
-static void walk_to(struct walk *w, uint32_t port)
-{
-	size_t kept = 0;
-
-	for (size_t i = 0; i < w->n_open; i++)
-		if (w->open[i]->rule->ports.last >= port)
-			w->open[kept++] = w->open[i];
-	w->changed = kept != w->n_open;
-	w->n_open = kept;
-	while (w->next < w->n && w->by_first[w->next]->rule->ports.first <= port) {
-		if (w->by_first[w->next]->rule->ports.last >= port) {
-			w->open[w->n_open++] = w->by_first[w->next];
-			w->changed = true;
-		}
-		w->next++;
-	}
-}
-
-static void explain(struct diag *diag, int r, uint32_t port)
-{
-	if (r == -E2BIG)
-		diag_add(diag, DIAG_FAILED, NULL,
-			 "use the same prefix lengths in the rules of this port",
-			 "the rules of port %u differ in more than %d ways", port, SHAPE_CHAIN_MAX);
-	else
-		diag_add(diag, DIAG_FAILED, NULL, NULL, "cannot write the rules of port %u: %s",
-			 port, strerror(-r));
-}
-
-/* Compiles the dirty ports of one protocol into `chains`. Ports alike share a chain. */
-static int compile_ports(struct apply *a, const struct compiled *rules, size_t n, int udp,
-			 uint32_t *chains, struct diag *diag)
-{
-	_cleanup_(walk_free) struct walk w = {0};
-	uint32_t chain = 0;
-	bool known = false; /* `chain` is that of the last port */
-	int r = walk_start(&w, rules, n, udp ? RULE_UDP : RULE_TCP);
-
-	for (uint32_t port = 1; r == 0 && port < 65536; port++) {
-		walk_to(&w, port);
-		if (w.changed)
-			known = false;
-		if (!a->dirty[PORT_INDEX(udp, port)])
-			continue;
-		if (!known) {
-			r = compile_chain(a, w.open, w.n_open, &chain);
-			if (r < 0)
-				explain(diag, r, port);
-			known = true;
-		}
-		chains[PORT_INDEX(udp, port)] = chain;
-	}
-	return r == -E2BIG ? -ENOSPC : r;
-}
-
-/* ---- the change itself ---- */
 
 static uint32_t marks_of(const struct apply *a, uint32_t port)
 {
@@ -586,7 +252,7 @@ static void marks_set(struct apply *a, const struct compiled *rules, size_t n)
 
 	memset(a->marked, 0, PORT_COUNT);
 	for (size_t i = 0; i < n; i++)
-		if (compiled_active(&rules[i]))
+		if (apply_rule_active(&rules[i]))
 			mark_ports(a, rules[i].rule);
 	for (uint32_t p = 0; p < PORT_COUNT; p++)
 		if (marks_of(a, p) & ~ports[p].bank[0])
@@ -652,7 +318,7 @@ static int write_actions(struct apply *a, struct compiled *rules, size_t n)
 
 		if (rules[i].action)
 			continue;
-		rules[i].action = id_take(&a->actions);
+		rules[i].action = apply_take_id(&a->actions);
 		if (!rules[i].action)
 			return -ENOSPC;
 		rules[i].fresh = true;
@@ -687,7 +353,7 @@ static int write_bank(struct apply *a, int bank, const uint32_t *chains, bool la
 		for (; old; old = shapes[old].next)
 			if (a->shapes.used[old] == ID_USED) {
 				a->shapes.used[old] = ID_LEAVING;
-				if (garbage_add(&a->garbage, GARBAGE_SHAPE, old, NULL) < 0)
+				if (apply_garbage_add(&a->garbage, GARBAGE_SHAPE, old, NULL) < 0)
 					return -ENOMEM;
 			}
 	}
@@ -704,7 +370,7 @@ static int turn_over_matches(struct apply *a)
 		const struct match_key *key = &a->matches.items[i].key;
 
 		if (a->shapes.used[key->shape] == ID_LEAVING) {
-			if (garbage_add(&a->garbage, GARBAGE_MATCH, 0, key) < 0)
+			if (apply_garbage_add(&a->garbage, GARBAGE_MATCH, 0, key) < 0)
 				r = -ENOMEM;
 		} else {
 			a->matches.items[kept++] = a->matches.items[i];
@@ -713,7 +379,7 @@ static int turn_over_matches(struct apply *a)
 	a->matches.n = kept;
 	for (size_t i = 0; i < a->written.n; i++)
 		if (a->written.items[i].kind == GARBAGE_MATCH &&
-		    garbage_add(&a->matches, GARBAGE_MATCH, 0, &a->written.items[i].key) < 0)
+		    apply_garbage_add(&a->matches, GARBAGE_MATCH, 0, &a->written.items[i].key) < 0)
 			r = -ENOMEM;
 	a->written.n = 0;
 	return r;
@@ -781,7 +447,7 @@ static int leave_actions(struct apply *a, const struct compiled *rules, size_t n
 		if (now < n && rules[now].id == a->compiled[old].id && rules[now].action == action)
 			continue;
 		a->actions.used[action] = ID_LEAVING;
-		if (garbage_add(&a->garbage, GARBAGE_ACTION, action, NULL) < 0)
+		if (apply_garbage_add(&a->garbage, GARBAGE_ACTION, action, NULL) < 0)
 			r = -ENOMEM;
 	}
 	return r;
@@ -826,7 +492,7 @@ int apply_rules(struct apply *a, const struct apply_input *input, struct diag *d
 	if (r == 0)
 		r = write_actions(a, rules, n);
 	for (int udp = 0; r == 0 && udp < 2; udp++)
-		r = compile_ports(a, rules, n, udp, chains, diag);
+		r = chain_compile_ports(a, rules, n, udp, chains, diag);
 	if (r < 0) {
 		if (!diag->n_items)
 			diag_add(diag, DIAG_FAILED, NULL, NULL, "cannot write the rules: %s",

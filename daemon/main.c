@@ -9,6 +9,8 @@
 #include "daemon/options.h"
 #include "shared/log.h"
 
+#define EXIT_CONFIG 6
+
 /* Signals come through the event loop; those that arrive before it runs wait for it. */
 static void block_signals(void)
 {
@@ -31,7 +33,7 @@ static int read_config(const struct options *options, struct config **ret)
 
 	if (r < 0) {
 		diag_print(&diag, stderr, "redirectd");
-		exit_code = r == -EINVAL ? 6 : 1;
+		exit_code = r == -EINVAL || options->check_only ? EXIT_CONFIG : 1;
 	}
 	diag_clear(&diag);
 	return exit_code;

@@ -169,6 +169,12 @@ int options_read_config(const struct options *o, struct config **ret, struct dia
 
 	if (r == 0 && o->config_path)
 		r = config_read_file(c, o->config_path, diag);
+	if (r == -ENOENT && strcmp(o->config_path, DEFAULT_CONFIG) == 0) {
+		diag_clear(diag);
+		diag_add(diag, DIAG_FAILED, NULL,
+			 "write one, name another with -c, or give a rule with -r",
+			 "there is no configuration at %s", o->config_path);
+	}
 	for (size_t i = 0; i < o->n_rules && (r == 0 || r == -EINVAL); i++)
 		if (config_add_rule(c, o->rules[i], "command line", diag) < 0)
 			r = -EINVAL;

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The inside of apply.c (transactions, what is left over) and chain.c (from rules to what a port's
+ * packets look up).
+ */
+#pragma once
+
+#include "daemon/apply.h"
+#include "shared/abi.h"
+
+/* A rule as it was last compiled. */
+struct compiled {
+	uint32_t id;
+	struct rule *rule;   /* a copy */
+	uint32_t *ifindexes; /* sorted as named; n 0: every interface */
+	size_t n_ifindexes;
+	bool waits; /* names interfaces, none of which is there */
+	uint32_t action;
+	bool fresh; /* the action was made in this change */
+};
+
+enum garbage_kind {
+	GARBAGE_SHAPE,
+	GARBAGE_ACTION,
+	GARBAGE_MATCH,
+};
+struct garbage {
+	enum garbage_kind kind;
+	uint64_t since_ns;
+	uint32_t id;
+	struct match_key key;
+};
+
+/* A growing array of garbage, in the order of time. */
+struct garbage_list {
+	struct garbage *items;
+	size_t n, allocated;
+};
+
+/* A set of ids in use, and where to look for a free one. */
+enum id_use {
+	ID_FREE,
+	ID_USED,
+	ID_LEAVING, /* in the garbage already */
+};
+struct id_set {
+	uint8_t *used;
+	uint32_t size, next;
+};
+
+struct apply {
+	struct datapath *datapath;
+	struct compiled *compiled; /* ordered by id */
+	size_t n_compiled;
+	struct id_set shapes, actions;
+	struct garbage_list garbage;
+	/* What the running change has written, to be taken back if it fails. */
+	struct garbage_list written;
+	struct garbage_list matches; /* in use now */
+	uint8_t *dirty;		     /* PORT_COUNT: ports to compile anew */
+	uint8_t *marked;  /* PORT_COUNT: marks that the rules ask for, in the top three bits */
+	uint8_t *needed;  /* PORT_COUNT: and those that flows ask for, while they are looked at */
+	bool marks_stale; /* marks of former rules may be cleared once no flow needs them */
+	uint64_t marks_since_ns;
+};
+
+int apply_garbage_add(struct garbage_list *l, enum garbage_kind kind, uint32_t id,
+		      const struct match_key *key);
+/* An id that is free, and used from now on; 0: none is left. */
+uint32_t apply_take_id(struct id_set *s);
+/* Disabled rules and those that wait for an interface take no packet. */
+bool apply_rule_active(const struct compiled *c);
+
+/*
+ * Writes chains for the dirty ports of one protocol, where no packet looks yet, and their first
+ * shapes into `chains`, by PORT_INDEX. Ports alike share a chain. What was written is in
+ * `a->written`; on error the caller takes it back.
+ */
+int chain_compile_ports(struct apply *a, const struct compiled *rules, size_t n, int udp,
+			uint32_t *chains, struct diag *diag);
