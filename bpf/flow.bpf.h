@@ -10,6 +10,7 @@
 #pragma once
 
 #include <linux/bpf.h>
+#include <stdbool.h>
 
 #include <bpf/bpf_helpers.h>
 
@@ -18,10 +19,10 @@
 #include "table.bpf.h"
 #include "tcp.bpf.h"
 
-#define FLOW_WINDOWS_TRIED 4
-#define FLOW_PORT_TRIES    32
+#define FLOW_WINDOWS_TRIED   4
+#define FLOW_PORT_TRIES	     32
 #define FLOW_REFUSED(reason) (0x80000000U | (reason)) /* in place of a record */
-#define FLOW_PORT_FIRST    1024 /* RFC 6056, 3.2: ephemeral ports */
+#define FLOW_PORT_FIRST	     1024		      /* RFC 6056, 3.2: ephemeral ports */
 
 /* Counts a flow that is no more to its rule, and tells whoever listens. Its record is owned. */
 static __always_inline void flow_account_end(const struct datapath_config *c, struct flow *f,
@@ -311,7 +312,8 @@ __noinline int flow_still_right(__u32 record, __u32 ifindex)
 	return 1;
 }
 
-/* Moves the state on. Writes only what changes: an established flow's packets write nothing here. */
+/* Moves the state on. Writes only what changes: an established flow's packets write nothing here.
+ */
 static __always_inline void flow_update_state(struct flow *f, const struct packet *p,
 					      __u32 direction)
 {

@@ -38,11 +38,11 @@ static __always_inline int nat_write_ports(struct __sk_buff *skb, const struct p
 	if (ports == p->tuple.ports)
 		return 0;
 	if (p->protocol == IPPROTO_TCP)
-		r = bpf_l4_csum_replace(skb, p->l4 + offsetof(struct tcphdr, check),
-					p->tuple.ports, ports, sizeof(ports));
+		r = bpf_l4_csum_replace(skb, p->l4 + offsetof(struct tcphdr, check), p->tuple.ports,
+					ports, sizeof(ports));
 	else
-		r = bpf_l4_csum_replace(skb, p->l4 + offsetof(struct udphdr, check),
-					p->tuple.ports, ports, sizeof(ports) | BPF_F_MARK_MANGLED_0);
+		r = bpf_l4_csum_replace(skb, p->l4 + offsetof(struct udphdr, check), p->tuple.ports,
+					ports, sizeof(ports) | BPF_F_MARK_MANGLED_0);
 	if (r < 0)
 		return r;
 	return bpf_skb_store_bytes(skb, p->l4, &ports, sizeof(ports), 0);

@@ -6,10 +6,23 @@
 #pragma once
 
 #include <linux/bpf.h>
+#include <stddef.h>
 
 #include <bpf/bpf_helpers.h>
 
 #define PACKET_OFFSET_MAX 0x3ff /* headers end well before; keeps the verifier's bounds small */
+
+/*
+ * The same number, of which the verifier knows nothing any more; `unknown` is any that it does not
+ * know, as a field of the skb. Paths that differ by this number only are one path from here on.
+ * (Before Linux 6.4 every number matters to it, needed or not, in programs with functions.)
+ */
+static __always_inline __u32 packet_forget(__u32 number, __u32 unknown)
+{
+	number ^= unknown;
+	barrier_var(number);
+	return number ^ unknown;
+}
 
 /*
  * A pointer to `length` bytes at `offset`: into the packet or, when they are not in the linear

@@ -15,6 +15,7 @@
 #include <linux/ipv6.h>
 #include <linux/tcp.h>
 #include <linux/udp.h>
+#include <stdbool.h>
 
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
@@ -22,8 +23,8 @@
 #include "packet.bpf.h"
 #include "shared/abi.h"
 
-#define PARSE_OK             REASON_COUNT
-#define PARSE_VLANS_MAX      2
+#define PARSE_OK	     REASON_COUNT
+#define PARSE_VLANS_MAX	     2
 #define PARSE_EXTENSIONS_MAX 8
 
 #define IPV4_FRAGMENT_OFFSET 0x1fff
@@ -52,11 +53,11 @@ struct tuple {
 
 struct packet {
 	struct tuple tuple;
-	__u32 l3, l4;    /* offsets in the skb */
+	__u32 l3, l4;	 /* offsets in the skb */
 	__u32 l4_length; /* from l4 to the end of the IP packet */
-	__u32 header;    /* bytes of IP and L4 headers, which every GSO segment repeats */
-	__u32 count;     /* packets on the wire: a GSO packet stands for its segments */
-	__u32 bytes;     /* their IP length together */
+	__u32 header;	 /* bytes of IP and L4 headers, which every GSO segment repeats */
+	__u32 count;	 /* packets on the wire: a GSO packet stands for its segments */
+	__u32 bytes;	 /* their IP length together */
 	__u8 tcp_flags;
 	__u8 protocol;
 	__u8 first_fragment; /* more follow, so lengths inside speak of the whole datagram */
@@ -174,15 +175,16 @@ static __always_inline int parse_ipv6(struct __sk_buff *skb, struct packet *p)
 			if (next == IPPROTO_FRAGMENT) {
 				if (ext->offset & bpf_htons(IPV6_FRAGMENT_OFFSET))
 					return REASON_FRAGMENT;
-				p->first_fragment = !!(ext->offset & bpf_htons(IPV6_MORE_FRAGMENTS));
+				p->first_fragment =
+					!!(ext->offset & bpf_htons(IPV6_MORE_FRAGMENTS));
 				header += 8;
 			} else {
 				header += 8 + ext->length * 8;
 			}
 			next = ext->next;
 		}
-		if (next == IPPROTO_HOPOPTS || next == IPPROTO_ROUTING ||
-		    next == IPPROTO_DSTOPTS || next == IPPROTO_FRAGMENT)
+		if (next == IPPROTO_HOPOPTS || next == IPPROTO_ROUTING || next == IPPROTO_DSTOPTS ||
+		    next == IPPROTO_FRAGMENT)
 			return REASON_EXTENSIONS;
 		if (next != IPPROTO_TCP && next != IPPROTO_UDP)
 			return REASON_NOT_TCP_UDP;
@@ -271,5 +273,11 @@ static __always_inline int parse_packet(struct __sk_buff *skb, bool ethernet, st
 		return r;
 	/* The segments behind the first carry a copy of the headers each. */
 	p->bytes += (p->count - 1) * p->header;
+	/* One path to the verifier from here on, instead of one a kind of header passed through. */
+	p->l4 = packet_forget(p->l4, skb->len);
+	p->count = packet_forget(p->count, skb->len);
+	p->tuple.kind = packet_forget(p->tuple.kind, skb->len);
+	p->protocol = packet_forget(p->protocol, skb->len);
+	p->tcp_flags = packet_forget(p->tcp_flags, skb->len);
 	return PARSE_OK;
 }

@@ -55,14 +55,15 @@ static __always_inline int forward(struct __sk_buff *skb, const struct datapath_
 	return TC_ACT_UNSPEC;
 }
 
-/* Hands the packet to the slow path. */
+/* Hands the slow path what it asks of a packet: tuple and flags. */
 static __always_inline bool make_current(const struct packet *p)
 {
 	struct packet *current_packet = rule_current();
 
 	if (!current_packet)
 		return false;
-	*current_packet = *p;
+	current_packet->tuple = p->tuple;
+	current_packet->tcp_flags = p->tcp_flags;
 	return true;
 }
 
@@ -200,6 +201,16 @@ int read_clock(struct __sk_buff *skb)
 	return clock_ticks();
 }
 
+/* A function of its own, so that the loop below is one path to the verifier, not one a record. */
+__noinline int sweep_record(__u32 record, __u32 seq)
+{
+	struct flow *f = table_record(record);
+
+	if (!record || !f || f->state == FLOW_FREE)
+		return 0;
+	return flow_destroy(record, f, seq, DESTROY_EXPIRED);
+}
+
 /*
  * Not attached: the daemon runs it on a list of records that looked expired in its mapping, so
  * that freeing goes the same way, under the same locks, as when packets do it. Returns how many
@@ -212,14 +223,10 @@ int sweep(struct __sk_buff *skb)
 
 	for (int i = 0; i < SWEEP_BATCH; i++) {
 		struct sweep_item item;
-		struct flow *f;
 
 		if (bpf_skb_load_bytes(skb, SWEEP_OFFSET + i * sizeof(item), &item, sizeof(item)))
 			break;
-		f = table_record(item.record);
-		if (!item.record || !f || f->state == FLOW_FREE)
-			continue;
-		freed += flow_destroy(item.record, f, item.seq, DESTROY_EXPIRED);
+		freed += sweep_record(item.record, item.seq);
 	}
 	return freed;
 }

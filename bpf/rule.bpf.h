@@ -6,10 +6,13 @@
 #pragma once
 
 #include <linux/bpf.h>
+#include <stdbool.h>
+#include <stddef.h>
 
 #include <bpf/bpf_helpers.h>
 
 #include "maps.bpf.h"
+#include "packet.bpf.h"
 #include "parse.bpf.h"
 
 static __always_inline __u32 rule_port(const struct datapath_config *c, bool udp, __be16 port)
@@ -28,16 +31,24 @@ static __always_inline bool rule_is_local(const __be32 addr[4])
 	return bpf_map_lookup_elem(&locals, &key) != NULL;
 }
 
+/* max(n, 0), in a way that the compiler does not turn into a jump. */
+static __always_inline __s64 rule_not_negative(__s64 n)
+{
+	__s64 sign = n >> 63;
+
+	barrier_var(sign);
+	return n & ~sign;
+}
+
+/* Without jumps: the verifier would follow each of them, for every word and shape of a chain. */
 static __always_inline void rule_mask(__be32 to[4], const __be32 from[4], __u32 length)
 {
 #pragma unroll
 	for (int i = 0; i < 4; i++) {
-		__u32 bits = length > 32U * i ? length - 32 * i : 0;
+		__s64 bits = rule_not_negative((__s64)length - 32 * i);
+		__s64 rest = rule_not_negative(32 - bits);
 
-		if (bits >= 32)
-			to[i] = from[i];
-		else
-			to[i] = from[i] & bpf_htonl(~(0xffffffffU >> bits));
+		to[i] = from[i] & bpf_htonl((__u32)(0xffffffffULL << rest));
 	}
 }
 
@@ -48,22 +59,26 @@ static __always_inline struct packet *rule_current(void)
 	return bpf_map_lookup_elem(&current, &zero);
 }
 
+_Static_assert(SHAPE_INTERFACE == 1, "rule_find() multiplies by it");
+
 /* The action id of the rule that takes the current packet, or 0. `port`: rule_port()'s answer. */
 __noinline __u32 rule_find(__u32 ifindex, __u32 port)
 {
 	struct packet *p = rule_current();
 	__u32 id = port & PORT_SHAPE;
-	__u8 other_family;
 	struct tuple *t;
-	bool local;
+	__u32 unmet;
 
 	if (!p)
 		return 0;
 	t = &p->tuple;
-	local = rule_is_local(t->daddr);
-	other_family = t->kind & FLOW_IPV6 ? SHAPE_IPV4 : SHAPE_IPV6;
+	/* What a shape may ask for and this packet does not have; one number to the verifier. */
+	unmet = t->kind & FLOW_IPV6 ? SHAPE_IPV4 : SHAPE_IPV6;
+	if (!rule_is_local(t->daddr))
+		unmet |= SHAPE_LOCAL;
+	unmet = packet_forget(unmet, ifindex);
 	for (int i = 0; i < SHAPE_CHAIN_MAX; i++) {
-		struct match_key key = {};
+		struct match_key key;
 		struct shape *s;
 		__u32 *action;
 
@@ -74,12 +89,11 @@ __noinline __u32 rule_find(__u32 ifindex, __u32 port)
 			return 0;
 		key.shape = id;
 		id = s->next;
-		if ((s->flags & SHAPE_LOCAL && !local) || s->flags & other_family)
+		if (s->flags & unmet)
 			continue;
 		if (s->action)
 			return s->action;
-		if (s->flags & SHAPE_INTERFACE)
-			key.ifindex = ifindex;
+		key.ifindex = ifindex * (s->flags & SHAPE_INTERFACE);
 		rule_mask(key.daddr, t->daddr, s->dst_length);
 		rule_mask(key.saddr, t->saddr, s->src_length);
 		action = bpf_map_lookup_elem(&matches, &key);

@@ -15,6 +15,7 @@
 #pragma once
 
 #include <linux/bpf.h>
+#include <stdbool.h>
 
 #include <bpf/bpf_helpers.h>
 
@@ -175,8 +176,11 @@ __noinline __u32 table_index_add(__u32 record, __u32 direction)
 		__u32 version = *(volatile __u32 *)&bucket->version;
 		int done = 0;
 
-		if (table_find(&t, hash, &found))
-			return found.record;
+		if (table_find(&t, hash, &found)) {
+			/* Its other direction's slot, of the same bucket and tag, finds this one
+			 * too. */
+			return found.record == record ? 0 : found.record;
+		}
 		bpf_spin_lock(&line->lock);
 		if (bucket->version == version) {
 			done = 1;

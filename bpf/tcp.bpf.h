@@ -6,6 +6,8 @@
  */
 #pragma once
 
+#include <stdbool.h>
+
 #include "parse.bpf.h"
 #include "shared/abi.h"
 
@@ -21,7 +23,7 @@ static __always_inline bool tcp_may_begin(__u8 tcp_flags)
 /* A client's SYN on a tuple whose connection is over begins a new one (RFC 9293, 3.6.1). */
 static __always_inline bool tcp_may_reopen(__u32 state, __u8 tcp_flags)
 {
-	if ((tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST)) != TCP_SYN)
+	if ((tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) != TCP_SYN)
 		return false;
 	return state == FLOW_LAST_ACK || state == FLOW_TIME_WAIT || state == FLOW_CLOSE;
 }

@@ -271,7 +271,8 @@ static void announce(struct manager *m)
 	m->started = true;
 	m->links_changed = false;
 	attach_entries(m->attach, &n);
-	log_notice("%zu rules on %zu interfaces%s", m->rules->n_entries, n,
+	log_notice("%zu rule%s on %zu interface%s%s", m->rules->n_entries,
+		   m->rules->n_entries == 1 ? "" : "s", n, n == 1 ? "" : "s",
 		   datapath_adopted(m->datapath) ? ", flows and counters taken over" : "");
 	sd_notifyf(false, "READY=1\nSTATUS=%zu rules on %zu interfaces", m->rules->n_entries, n);
 }

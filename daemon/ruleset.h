@@ -45,7 +45,8 @@ int ruleset_new(struct ruleset **ret);
 int ruleset_copy(const struct ruleset *s, struct ruleset **ret);
 
 /*
- * Finds by id ("3"), else by name, else by the rule itself in any spelling. NULL when there is none.
+ * Finds by id ("3"), else by name, else by the rule itself in any spelling. NULL when there is
+ * none.
  */
 struct ruleset_entry *ruleset_find(const struct ruleset *s, const char *selector);
 struct ruleset_entry *ruleset_find_id(const struct ruleset *s, uint32_t id);

@@ -18,7 +18,7 @@
 #include <linux/types.h>
 
 #define DATAPATH_VERSION 1
-#define TICK_SHIFT       4
+#define TICK_SHIFT	 4
 
 /* nf_conntrack's state names (net/netfilter/nf_conntrack_proto_tcp.c), UDP's two behind them. */
 enum flow_state {
@@ -56,7 +56,7 @@ enum flow_state {
 struct flow_dir {
 	__be32 saddr[4], daddr[4];
 	__be16 sport, dport;
-	__u32 seen; /* tick of the last packet */
+	__u32 seen;	      /* tick of the last packet */
 	__u64 packets, bytes; /* a GSO packet counts as its segments; bytes of IP length */
 };
 
@@ -69,8 +69,8 @@ struct flow {
 	struct flow_dir original;
 	__u8 state; /* enum flow_state */
 	__u8 flags;
-	__u16 rule;       /* id */
-	__u16 seq;        /* changes whenever the record changes hands; FLOW_OWNED */
+	__u16 rule;	  /* id */
+	__u16 seq;	  /* changes whenever the record changes hands; FLOW_OWNED */
 	__u16 generation; /* of the rule set that this flow was last held against */
 	struct flow_dir reply;
 	__u32 ifindex; /* where the first packet came in */
@@ -82,9 +82,9 @@ struct flow {
  * the hash's highest 8 bits; 0 is empty (record 0 is never used). `version` changes with every
  * write to the bucket.
  */
-#define INDEX_SLOTS      15
-#define INDEX_TAG_SHIFT  24
-#define INDEX_RECORD     0x00ffffffU
+#define INDEX_SLOTS	15
+#define INDEX_TAG_SHIFT 24
+#define INDEX_RECORD	0x00ffffffU
 struct index_bucket {
 	__u32 version;
 	__u32 slots[INDEX_SLOTS];
@@ -103,7 +103,7 @@ struct port_entry {
 	__u32 bank[2];
 };
 #define PORT_INDEX(udp, port_host) (((udp) ? 65536U : 0U) + (port_host))
-#define PORT_COUNT                 131072
+#define PORT_COUNT		   131072
 
 /*
  * How to look for the rules of a port: a chain of shapes, most specific first. All rules of one
@@ -111,11 +111,11 @@ struct port_entry {
  * however many there are (tuple space search: Srinivasan, Suri, Varghese, SIGCOMM 1999).
  */
 #define SHAPE_INTERFACE 0x01 /* the incoming interface is part of the key */
-#define SHAPE_LOCAL     0x02 /* the destination must be an address of this host */
-#define SHAPE_IPV4      0x04 /* only IPv4 packets: a short IPv6 prefix holds ::ffff:0:0/96 too */
-#define SHAPE_IPV6      0x08 /* only IPv6 packets */
+#define SHAPE_LOCAL	0x02 /* the destination must be an address of this host */
+#define SHAPE_IPV4	0x04 /* only IPv4 packets: a short IPv6 prefix holds ::ffff:0:0/96 too */
+#define SHAPE_IPV6	0x08 /* only IPv6 packets */
 #define SHAPE_CHAIN_MAX 32   /* shapes on one port */
-#define SHAPE_COUNT     262144
+#define SHAPE_COUNT	262144
 struct shape {
 	__u32 next;   /* 0: the last */
 	__u32 action; /* with no key at all: the action itself; 0: look in `matches` */
@@ -126,7 +126,7 @@ struct shape {
 
 struct match_key {
 	__u32 shape;
-	__u32 ifindex; /* 0 without SHAPE_INTERFACE */
+	__u32 ifindex;		   /* 0 without SHAPE_INTERFACE */
 	__be32 daddr[4], saddr[4]; /* masked */
 };
 
@@ -134,7 +134,7 @@ struct match_key {
 #define ACTION_FOLDED 0x01 /* a range of ports onto one */
 #define ACTION_COUNT  131072
 struct action {
-	__u16 rule;                      /* id */
+	__u16 rule;			  /* id */
 	__u16 listen_first, target_first; /* ports, host order */
 	__u8 flags;
 	__u8 pad;
@@ -172,12 +172,12 @@ struct registry_value {
 #define EVENTS_PACKETS 0x02
 struct datapath_config {
 	__u32 hash_keys[16]; /* secret; the last two make one odd 64-bit number */
-	__u32 bank;          /* 0 or 1 */
+	__u32 bank;	     /* 0 or 1 */
 	__u32 generation;    /* of the rule set; its low 16 bits are held against flows */
 	__u32 flows_max;
-	__u32 events;                     /* EVENTS_*: who listens */
+	__u32 events;			  /* EVENTS_*: who listens */
 	__u32 timeouts[FLOW_STATE_COUNT]; /* ticks */
-	__u32 sample_mask;                /* one packet in mask + 1 makes an event */
+	__u32 sample_mask;		  /* one packet in mask + 1 makes an event */
 };
 
 /* Written by packets that make or unmake a flow, on all processors. */
@@ -192,18 +192,18 @@ struct flow_totals {
 enum packet_reason {
 	REASON_UNRELATED, /* no rule on its port and no flow */
 	REASON_NO_MATCH,  /* rules on its port, but none for its interface or addresses */
-	REASON_STRAY,     /* to a redirected port, no flow, and not able to begin one */
+	REASON_STRAY,	  /* to a redirected port, no flow, and not able to begin one */
 	REASON_NOT_IP,
 	REASON_NOT_TCP_UDP,
-	REASON_FRAGMENT,  /* not the first: the ports are in the first */
-	REASON_TRUNCATED, /* headers or length beyond the packet's end */
-	REASON_MALFORMED, /* lengths that contradict each other */
+	REASON_FRAGMENT,   /* not the first: the ports are in the first */
+	REASON_TRUNCATED,  /* headers or length beyond the packet's end */
+	REASON_MALFORMED,  /* lengths that contradict each other */
 	REASON_EXTENSIONS, /* more IPv6 extension headers or VLAN tags than are walked */
 	/* From here on the packet was dropped. */
 	REASON_TABLE_FULL, /* flows-max reached and nothing to evict */
 	REASON_INDEX_FULL, /* its bucket is full */
 	REASON_PORTS_FULL, /* no source port is free towards the target */
-	REASON_REWRITE,    /* the kernel had no memory to write the headers */
+	REASON_REWRITE,	   /* the kernel had no memory to write the headers */
 	REASON_COUNT,
 };
 #define REASON_FIRST_DROP REASON_TABLE_FULL
@@ -226,15 +226,15 @@ enum destroy_reason {
 	DESTROY_EXPIRED,
 	DESTROY_REOPENED, /* a SYN on a closing tuple began a new flow */
 	DESTROY_EVICTED,  /* unassured, and the room was needed */
-	DESTROY_RULE,     /* the rules say otherwise now */
+	DESTROY_RULE,	  /* the rules say otherwise now */
 	DESTROY_REQUEST,
 };
 struct flow_event {
-	__u8 kind;      /* enum event_kind */
-	__u8 reason;    /* enum destroy_reason, with EVENT_DESTROY */
+	__u8 kind;	/* enum event_kind */
+	__u8 reason;	/* enum destroy_reason, with EVENT_DESTROY */
 	__u8 direction; /* with EVENT_PACKET: 0 original, 1 reply */
 	__u8 pad;
-	__u32 length;   /* with EVENT_PACKET: IP length */
+	__u32 length; /* with EVENT_PACKET: IP length */
 	struct flow flow;
 };
 

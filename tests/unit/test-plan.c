@@ -41,8 +41,8 @@ static struct ruleset *plan(const struct ruleset *old, const char *text, struct 
 	struct diag diag = {0};
 	uint32_t last = 100;
 
-	assert_int_equal(plan_configuration(old, config, false, next_id, &last, &diag, &rules, counts),
-			 0);
+	assert_int_equal(
+		plan_configuration(old, config, false, next_id, &last, &diag, &rules, counts), 0);
 	config_free(config);
 	return rules;
 }
@@ -56,11 +56,12 @@ static void test_ids_stay(void **state)
 	add(old, 5, "tcp 1 to 2", RULE_ORIGIN_CONFIG);
 	add(old, 6, "tcp 3 to 4 name b", RULE_ORIGIN_CONFIG);
 	add(old, 7, "tcp 5 to 6", RULE_ORIGIN_CONFIG);
-	rules = plan(old, "redirect tcp 9 to 10\nredirect tcp 3 to 40 name b\nredirect tcp 1 -> 2\n",
+	rules = plan(old,
+		     "redirect tcp 9 to 10\nredirect tcp 3 to 40 name b\nredirect tcp 1 -> 2\n",
 		     &counts);
 	assert_int_equal(rules->n_entries, 3);
 	assert_int_equal(ruleset_find(rules, "tcp 1 to 2")->id, 5); /* by its text */
-	assert_int_equal(ruleset_find(rules, "b")->id, 6);          /* by its name */
+	assert_int_equal(ruleset_find(rules, "b")->id, 6);	    /* by its name */
 	assert_int_equal(ruleset_find(rules, "tcp 9 to 10")->id, 101);
 	assert_string_equal(ruleset_find(rules, "tcp 1 to 2")->source, "new.conf:3");
 	assert_int_equal(counts.added, 1);
@@ -99,14 +100,15 @@ static void test_conflict_with_runtime(void **state)
 
 	assert_int_equal(ruleset_new(&old), 0);
 	add(old, 1, "tcp 1 to 2", RULE_ORIGIN_RUNTIME);
-	assert_int_equal(plan_configuration(old, config, false, next_id, &last, &diag, &rules, &counts),
-			 -EEXIST);
+	assert_int_equal(
+		plan_configuration(old, config, false, next_id, &last, &diag, &rules, &counts),
+		-EEXIST);
 	assert_null(rules);
 	assert_int_equal(diag.n_items, 1);
 	diag_clear(&diag);
 	/* At start nobody could be asked: the file wins, and it is said. */
-	assert_int_equal(plan_configuration(old, config, true, next_id, &last, &diag, &rules, &counts),
-			 0);
+	assert_int_equal(
+		plan_configuration(old, config, true, next_id, &last, &diag, &rules, &counts), 0);
 	assert_int_equal(diag.n_items, 1);
 	assert_int_equal(rules->n_entries, 1);
 	assert_int_equal(rules->entries[0]->origin, RULE_ORIGIN_CONFIG);

@@ -17,7 +17,8 @@ static struct ruleset_entry *add(struct ruleset *s, uint32_t id, const char *tex
 	struct ruleset_entry *e = NULL;
 	struct diag diag = {0};
 
-	assert_int_equal(ruleset_add(s, id, rule_of(text), RULE_ORIGIN_RUNTIME, "here", &diag, &e), 0);
+	assert_int_equal(ruleset_add(s, id, rule_of(text), RULE_ORIGIN_RUNTIME, "here", &diag, &e),
+			 0);
 	assert_int_equal(diag.n_items, 0);
 	return e;
 }
