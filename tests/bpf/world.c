@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Relies on the daemon's own modules to load the programs and to apply rules, so that what is
+ * tested is what runs. Every failure ends the test with the reason; nothing is returned half made.
+ */
+#include "tests/bpf/world.h"
+
+#include <arpa/inet.h>
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if_tun.h>
+#include <linux/pkt_cls.h>
+#include <net/if.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include <cmocka.h>
+
+#include "daemon/apply.h"
+#include "daemon/ruleset.h"
+#include "shared/diag.h"
+
+#define SECOND_INTERFACE "second"
+
+int world_skip_code(void)
+{
+	if (geteuid() == 0)
+		return 0;
+	fputs("skipped: run the packet tests as root\n", stderr);
+	return 77; /* meson's and automake's word for skipped */
+}
+
+/* Fails with what a diag holds. */
+static void __attribute__((noreturn)) fail_with(struct diag *diag, const char *what, int r)
+{
+	print_error("%s: %s\n", what, strerror(-r));
+	diag_print(diag, stderr, "test-redirect");
+	diag_clear(diag);
+	fail();
+	abort(); /* fail() has jumped away */
+}
+
+/* A namespace of our own, with a TAP device in it that goes when its descriptor is closed. */
+static uint32_t enter_namespace(int *ret_fd)
+{
+	struct ifreq request = {.ifr_flags = IFF_TAP | IFF_NO_PI};
+
+	if (unshare(CLONE_NEWNET) < 0) {
+		print_error("unshare: %s: run the tests as root\n", strerror(errno));
+		fail();
+	}
+	strcpy(request.ifr_name, SECOND_INTERFACE);
+	*ret_fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+	if (*ret_fd < 0 || ioctl(*ret_fd, TUNSETIFF, &request) < 0) {
+		print_error("/dev/net/tun: %s\n", strerror(errno));
+		fail();
+	}
+	return if_nametoindex(SECOND_INTERFACE);
+}
+
+static uint32_t resolve_interface(void *userdata, const char *name)
+{
+	return if_nametoindex(name);
+}
+
+static struct ruleset *read_rules(const char *const *texts)
+{
+	struct ruleset_entry *entry;
+	struct diag diag = {.n_items = 0};
+	struct ruleset *set;
+	struct rule *rule;
+	int r;
+
+	assert_int_equal(ruleset_new(&set), 0);
+	for (; *texts; texts++) {
+		r = rule_parse(*texts, NULL, &diag, &rule);
+		if (r == 0)
+			r = ruleset_add(set, RULE_ID_NONE, rule, RULE_ORIGIN_RUNTIME, "runtime",
+					&diag, &entry);
+		if (r < 0)
+			fail_with(&diag, *texts, r);
+	}
+	return set;
+}
+
+void world_apply(struct world *w, const char *const *rules)
+{
+	struct apply_input input = {.resolve = resolve_interface};
+	struct diag diag = {.n_items = 0};
+	struct ruleset *set = read_rules(rules);
+	int r;
+
+	input.rules = set;
+	r = apply_rules(w->apply, &input, &diag);
+	ruleset_free(set);
+	if (r < 0)
+		fail_with(&diag, "apply_rules", r);
+}
+
+/* Lifetimes that no test outlives; they are the daemon's to set. */
+static void set_timeouts(struct world *w)
+{
+	struct datapath_config *config = datapath_config(w->datapath);
+
+	for (size_t i = 0; i < FLOW_STATE_COUNT; i++)
+		config->timeouts[i] = datapath_ticks_from_seconds(w->datapath, 3600);
+}
+
+/* One at a time: what a failed test left behind goes with the next one, or at exit. */
+static struct world *alive;
+
+static void free_alive(void)
+{
+	world_free(alive);
+}
+
+struct world *world_new(const char *const *rules, uint32_t flows_max)
+{
+	static unsigned number;
+	struct world *w = calloc(1, sizeof(*w));
+	struct diag diag = {.n_items = 0};
+	pid_t owner;
+	int r;
+
+	assert_non_null(w);
+	if (!number)
+		atexit(free_alive);
+	free_alive();
+	alive = w;
+	w->interface = enter_namespace(&w->interface_fd);
+	assert_int_not_equal(w->interface, 0);
+	snprintf(w->pin_path, sizeof(w->pin_path), "/sys/fs/bpf/test-redirect-%d-%u", getpid(),
+		 number++);
+	r = datapath_open(w->pin_path, flows_max, &diag, &w->datapath, &owner);
+	if (r < 0)
+		fail_with(&diag, "datapath_open", r);
+	r = apply_new(w->datapath, &w->apply);
+	if (r < 0)
+		fail_with(&diag, "apply_new", r);
+	set_timeouts(w);
+	world_apply(w, rules);
+	return w;
+}
+
+void world_free(struct world *w)
+{
+	if (!w)
+		return;
+	alive = NULL;
+	oracle_clear(&w->oracle);
+	apply_free(w->apply);
+	if (w->datapath)
+		datapath_unpin(w->datapath);
+	datapath_free(w->datapath);
+	if (w->interface_fd > 0)
+		close(w->interface_fd);
+	free(w);
+}
+
+static void to_mapped(const char *text, __be32 ret[4])
+{
+	if (strchr(text, ':')) {
+		assert_int_equal(inet_pton(AF_INET6, text, ret), 1);
+		return;
+	}
+	ret[0] = ret[1] = 0;
+	ret[2] = htonl(0xffff);
+	assert_int_equal(inet_pton(AF_INET, text, &ret[3]), 1);
+}
+
+void world_add_local(struct world *w, const char *address)
+{
+	struct local_key key = {.length = 128};
+
+	to_mapped(address, key.addr);
+	assert_int_equal(datapath_local_set(w->datapath, &key, true), 0);
+}
+
+void world_run(struct world *w, enum datapath_program program, const struct __sk_buff *context,
+	       const void *data, size_t length, struct outcome *ret)
+{
+	struct __sk_buff copy = {.len = 0};
+	__extension__ LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = data,
+				  .data_size_in = (uint32_t)length, .data_out = ret->data,
+				  .data_size_out = sizeof(ret->data), .repeat = 1);
+
+	if (context) {
+		copy = *context;
+		opts.ctx_in = &copy;
+		opts.ctx_size_in = sizeof(copy);
+	}
+	memset(ret, 0, sizeof(*ret));
+	if (bpf_prog_test_run_opts(datapath_program_fd(w->datapath, program), &opts) < 0) {
+		print_error("BPF_PROG_TEST_RUN of %zu bytes: %s\n", length, strerror(errno));
+		fail();
+	}
+	ret->length = opts.data_size_out;
+	ret->verdict = opts.retval;
+}
+
+static void print_bytes(const char *what, const uint8_t *data, size_t length)
+{
+	print_error("%s (%zu bytes):", what, length);
+	for (size_t i = 0; i < length; i++)
+		print_error("%s%02x", i % 16 ? " " : "\n  ", data[i]);
+	print_error("\n");
+}
+
+void assert_bytes(const char *what, const uint8_t *got, size_t got_length, const uint8_t *expected,
+		  size_t expected_length)
+{
+	size_t i = 0;
+
+	if (got_length == expected_length && memcmp(got, expected, got_length) == 0)
+		return;
+	while (i < got_length && i < expected_length && got[i] == expected[i])
+		i++;
+	print_error("%s: differs at byte %zu\n", what, i);
+	print_bytes("expected", expected, expected_length);
+	print_bytes("got", got, got_length);
+	fail();
+}
+
+/*
+ * The kernel's update and the oracle's may leave a wrong checksum at 0 and 0xffff, which are the
+ * same number; everything else must be equal.
+ */
+static void accept_negative_zero(const uint8_t *expected, size_t length, uint8_t *got)
+{
+	struct oracle_packet p;
+	uint16_t a, b;
+
+	oracle_parse(expected, length, true, &p);
+	if (p.class != ORACLE_TRANSLATABLE || p.protocol != IPPROTO_TCP)
+		return;
+	if (p.whole && oracle_l4_checksum_holds(expected, &p))
+		return;
+	a = read_be16(expected + p.checksum);
+	b = read_be16(got + p.checksum);
+	if ((a == 0 || a == 0xffff) && (b == 0 || b == 0xffff))
+		write_be16(got + p.checksum, a);
+}
+
+bool world_compare(struct world *w, enum oracle_hook hook, const void *data, size_t length,
+		   struct outcome *ret)
+{
+	uint8_t expected[PACKET_MAX];
+	bool translated;
+
+	memcpy(expected, data, length);
+	translated = oracle_pass(&w->oracle, hook, true, expected, length);
+	world_run(w, hook == ORACLE_IN ? PROGRAM_IN : PROGRAM_OUT, NULL, data, length, ret);
+	assert_int_equal((int)ret->verdict, TC_ACT_UNSPEC);
+	if (translated && ret->length == length)
+		accept_negative_zero(expected, length, ret->data);
+	assert_bytes(translated ? "translated packet" : "packet to leave alone", ret->data,
+		     ret->length, expected, length);
+	return translated;
+}
+
+static bool same_tuple(const struct flow_dir *d, const struct oracle_packet *p)
+{
+	const uint8_t *saddr = (const uint8_t *)d->saddr, *daddr = (const uint8_t *)d->daddr;
+	size_t skip = p->ipv6 ? 0 : 12, n = p->ipv6 ? 16 : 4;
+
+	return ntohs(d->sport) == p->sport && ntohs(d->dport) == p->dport &&
+	       memcmp(saddr + skip, p->source, n) == 0 &&
+	       memcmp(daddr + skip, p->destination, n) == 0;
+}
+
+const struct flow *world_find_flow(struct world *w, const struct packet *first)
+{
+	const struct flow *flows;
+	struct oracle_packet p;
+	uint32_t n;
+
+	oracle_parse(first->data, first->length, true, &p);
+	assert_int_equal(p.class, ORACLE_TRANSLATABLE);
+	flows = datapath_flows(w->datapath, &n);
+	for (uint32_t i = 1; i < n; i++) {
+		bool udp = flows[i].flags & FLOW_UDP, ipv6 = flows[i].flags & FLOW_IPV6;
+
+		if (flows[i].state != FLOW_FREE && udp == (p.protocol == IPPROTO_UDP) &&
+		    ipv6 == p.ipv6 && same_tuple(&flows[i].original, &p))
+			return &flows[i];
+	}
+	return NULL;
+}
+
+void world_counters(struct world *w, struct cpu_counters *ret)
+{
+	assert_int_equal(datapath_counters(w->datapath, ret), 0);
+}
+
+void assert_reason(struct world *w, const struct cpu_counters *before, enum packet_reason reason,
+		   const char *what)
+{
+	struct cpu_counters after;
+
+	world_counters(w, &after);
+	for (size_t i = 0; i < REASON_COUNT; i++) {
+		uint64_t counted = after.reasons[i] - before->reasons[i];
+
+		if (counted == (i == reason))
+			continue;
+		print_error("%s: reason %zu was counted %lu times, reason %d was expected once\n",
+			    what, i, (unsigned long)counted, (int)reason);
+		fail();
+	}
+}
