@@ -123,6 +123,7 @@ static const struct story {
 	  {'c', S, FLOW_SYN_SENT, false},
 	  {'s', S | A, FLOW_SYN_RECV, false},
 	  {'s', S | A, FLOW_SYN_RECV, false},
+	  {'s', A, FLOW_SYN_RECV, false}, /* only the client's ends the handshake */
 	  {'c', A, FLOW_ESTABLISHED, true},
 	  {'c', A, FLOW_ESTABLISHED, true},
 	  {'c', F | A, FLOW_FIN_WAIT, true},
