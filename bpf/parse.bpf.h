@@ -53,7 +53,7 @@ struct tuple {
 
 struct packet {
 	struct tuple tuple;
-	__u32 l3, l4;	 /* offsets in the skb */
+	__u32 l3, l4;	 /* offsets in the skb; l4 also of ICMP that is whole, else 0 */
 	__u32 l4_length; /* from l4 to the end of the IP packet */
 	__u32 header;	 /* bytes of IP and L4 headers, which every GSO segment repeats */
 	__u32 count;	 /* packets on the wire: a GSO packet stands for its segments */
@@ -127,6 +127,9 @@ static __always_inline int parse_ipv4(struct __sk_buff *skb, struct packet *p)
 	if (ip->version != 4 || header < sizeof(*ip))
 		return REASON_MALFORMED;
 	p->protocol = ip->protocol;
+	if (p->protocol == IPPROTO_ICMP &&
+	    !(ip->frag_off & bpf_htons(IPV4_FRAGMENT_OFFSET | IPV4_MORE_FRAGMENTS)))
+		p->l4 = p->l3 + header;
 	if (p->protocol != IPPROTO_TCP && p->protocol != IPPROTO_UDP)
 		return REASON_NOT_TCP_UDP;
 	if (ip->frag_off & bpf_htons(IPV4_FRAGMENT_OFFSET))
@@ -186,6 +189,8 @@ static __always_inline int parse_ipv6(struct __sk_buff *skb, struct packet *p)
 		if (next == IPPROTO_HOPOPTS || next == IPPROTO_ROUTING || next == IPPROTO_DSTOPTS ||
 		    next == IPPROTO_FRAGMENT)
 			return REASON_EXTENSIONS;
+		if (next == IPPROTO_ICMPV6 && !p->first_fragment)
+			p->l4 = p->l3 + header;
 		if (next != IPPROTO_TCP && next != IPPROTO_UDP)
 			return REASON_NOT_TCP_UDP;
 		if (header > PACKET_OFFSET_MAX - 64)

@@ -5,6 +5,7 @@
  *   ingress: parse -> port table (most packets leave here) -> flow table -> hit: translate
  *                                                                       -> miss: rule -> new flow
  *   egress:  parse -> port table -> flow table -> hit: translate back
+ *   both:    ICMP errors: the flow of the packet that they quote -> translate the quote
  *
  * Each hook exists twice, for devices with and without an Ethernet header. Whatever happens, the
  * next program on the hook runs (TC_ACT_UNSPEC, which is also TCX_NEXT); only a packet whose flow
@@ -17,6 +18,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "flow.bpf.h"
+#include "icmp.bpf.h"
 #include "maps.bpf.h"
 #include "nat.bpf.h"
 #include "packet.bpf.h"
@@ -110,6 +112,24 @@ static __always_inline bool outlived(const struct datapath_config *c, const stru
 	return true;
 }
 
+/* A packet that is neither TCP nor UDP of ours: an ICMP error about one, or none of our business.
+ */
+static __always_inline int other(struct __sk_buff *skb, struct cpu_counters *counts,
+				 const struct packet *p, __u32 reason, bool out)
+{
+	int r;
+
+	if (reason != REASON_NOT_TCP_UDP || !p->l4)
+		return leave(counts, reason);
+	r = icmp_translate(skb, p->l4, p->tuple.kind & FLOW_IPV6, out);
+	if (r == 0)
+		return leave(counts, reason);
+	if (r < 0)
+		return leave(counts, REASON_REWRITE);
+	counts->icmp_errors++;
+	return TC_ACT_UNSPEC;
+}
+
 static __always_inline int ingress(struct __sk_buff *skb, bool ethernet)
 {
 	struct datapath_config *c = config_get();
@@ -125,7 +145,7 @@ static __always_inline int ingress(struct __sk_buff *skb, bool ethernet)
 	counts->packets += p.count;
 	counts->bytes += p.bytes;
 	if (r != PARSE_OK)
-		return leave(counts, r);
+		return other(skb, counts, &p, r, false);
 
 	port = rule_port(c, p.protocol == IPPROTO_UDP, p.tuple.dport);
 	reply_port = rule_port(c, p.protocol == IPPROTO_UDP, p.tuple.sport);
@@ -157,7 +177,7 @@ static __always_inline int egress(struct __sk_buff *skb, bool ethernet)
 	counts->packets += p.count;
 	counts->bytes += p.bytes;
 	if (r != PARSE_OK)
-		return leave(counts, r);
+		return other(skb, counts, &p, r, true);
 
 	if (!(rule_port(c, p.protocol == IPPROTO_UDP, p.tuple.sport) & PORT_REPLY_OUT))
 		return leave(counts, REASON_UNRELATED);

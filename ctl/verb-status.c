@@ -23,6 +23,8 @@ static const struct {
 	{"bytes seen", NULL, "bytes", true},
 	{"packets redirected", NULL, "redirected", false},
 	{"bytes redirected", NULL, "redirected_bytes", true},
+	{"ICMP errors translated", NULL, "icmp_errors", false},
+	{"flow events lost", NULL, "events_lost", false},
 	{"flows active", "flows", "active", false},
 	{"flows at most", "flows", "max", false},
 	{"flows created", "flows", "created", false},

@@ -170,7 +170,8 @@ static uint32_t power_of_two_from(uint32_t n)
 
 /*
  * A quarter more records than flows: the first window of 16 has a free one with 97 % probability
- * even just below flows-max. Two flows a bucket keep 15 slots from overflowing (Poisson: 5e-6).
+ * even just below flows-max. A bucket has two slots in use on average, four at the most unlucky
+ * flows-max, where one insert in 50,000 would find its 15 slots taken (Poisson).
  */
 static uint32_t records_for(uint32_t flows_max)
 {
@@ -548,6 +549,7 @@ int datapath_counters(struct datapath *d, struct cpu_counters *ret_sum)
 		ret_sum->packets += c->packets;
 		ret_sum->bytes += c->bytes;
 		ret_sum->events_lost += c->events_lost;
+		ret_sum->icmp_errors += c->icmp_errors;
 		for (int i = 0; i < REASON_COUNT; i++)
 			ret_sum->reasons[i] += c->reasons[i];
 	}

@@ -55,6 +55,7 @@ const struct flow_sums *manager_rule_sums(struct manager *m);
 struct manager_stats {
 	uint64_t packets, bytes; /* everything that the datapath looked at; bytes of IP length */
 	uint64_t redirected, redirected_bytes; /* what it translated, both directions */
+	uint64_t icmp_errors, events_lost;
 	uint64_t flows_active, flows_max, flows_created, flows_expired, flows_insert_failed;
 	const char *const *reason_names; /* passed on or dropped, by reason */
 	const bool *reason_drops;	 /* true: the packet was dropped, not passed on untouched */

@@ -52,13 +52,15 @@ int methods_stats(struct call *call, json_t *parameters, void *userdata)
 	r = manager_stats(userdata, &s);
 	if (r < 0)
 		return refuse_stats(call, r);
-	return call_reply(call, json_pack("{s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "schema",
-					  METHODS_SCHEMA, "packets", rule_json_counter(s.packets),
-					  "bytes", rule_json_counter(s.bytes), "redirected",
-					  rule_json_counter(s.redirected), "redirected_bytes",
-					  rule_json_counter(s.redirected_bytes), "flows",
-					  flow_totals_pack(&s), "drops", reasons_pack(&s, true),
-					  "passed", reasons_pack(&s, false)));
+	return call_reply(
+		call,
+		json_pack("{s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "schema",
+			  METHODS_SCHEMA, "packets", rule_json_counter(s.packets), "bytes",
+			  rule_json_counter(s.bytes), "redirected", rule_json_counter(s.redirected),
+			  "redirected_bytes", rule_json_counter(s.redirected_bytes), "icmp_errors",
+			  rule_json_counter(s.icmp_errors), "events_lost",
+			  rule_json_counter(s.events_lost), "flows", flow_totals_pack(&s), "drops",
+			  reasons_pack(&s, true), "passed", reasons_pack(&s, false)));
 }
 
 static json_t *interfaces_pack(struct manager *m)

@@ -102,6 +102,8 @@ int manager_stats(struct manager *m, struct manager_stats *ret)
 	*ret = (struct manager_stats){
 		.packets = counters.packets,
 		.bytes = counters.bytes,
+		.icmp_errors = counters.icmp_errors,
+		.events_lost = counters.events_lost,
 		.flows_max = datapath_config(m->datapath)->flows_max,
 		.flows_created = totals->created,
 		.flows_expired = totals->expired,

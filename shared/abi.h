@@ -213,6 +213,7 @@ struct cpu_counters {
 	__u64 packets, bytes; /* all that the hooks saw */
 	__u64 reasons[REASON_COUNT];
 	__u64 events_lost;
+	__u64 icmp_errors; /* translated ones */
 	__u32 hand; /* of the sequence of windows to look at for room */
 	__u32 pad;
 };
@@ -261,5 +262,5 @@ ABI_ASSERT_SIZE(struct registry_key, 8);
 ABI_ASSERT_SIZE(struct registry_value, 256);
 ABI_ASSERT_SIZE(struct datapath_config, 128);
 ABI_ASSERT_SIZE(struct flow_totals, 40);
-ABI_ASSERT_SIZE(struct cpu_counters, 24 + 8 * REASON_COUNT + 8);
+ABI_ASSERT_SIZE(struct cpu_counters, 32 + 8 * REASON_COUNT + 8);
 ABI_ASSERT_SIZE(struct flow_event, 136);
