@@ -8,8 +8,9 @@
  *   ingress: an error from the path about a reply, which left this host translated
  *   egress:  this host's error about a packet that came in and was translated
  *
- * A quote may be cut behind 8 bytes of TCP or UDP: ports are there, UDP's checksum too, TCP's only
- * in longer ones.
+ * A quote may be cut anywhere. Ports are in the first 4 bytes of TCP and UDP; the checksum is kept
+ * right where the quote reaches it, as UDP's in the usual 8 bytes. What lies behind the message is
+ * the link's padding and none of it.
  */
 #pragma once
 
@@ -32,7 +33,8 @@ enum icmp_error_type {
 	ICMPV6_PARAMPROB = 4,
 };
 
-#define ICMP_QUOTE 8 /* offset of the quote in an error, of both protocols */
+#define ICMP_QUOTE 8  /* offset of the quote in an error, of both protocols */
+#define ICMP_REACH 64 /* a header begins this far before PACKET_OFFSET_MAX, or is not looked at */
 
 /* Both protocols' header begins like this. */
 struct icmp_head {
@@ -48,10 +50,22 @@ static __always_inline bool icmp_is_error(__u8 type, bool ipv6)
 	       type == ICMP_PARAMETERPROB;
 }
 
-/* The quoted headers, at `p->l3`; lengths are not judged, since a quote may be cut anywhere. */
-static __always_inline bool icmp_parse_ipv4(struct __sk_buff *skb, struct packet *p)
+/* As packet_at(), within the message that ends at `end`. */
+static __always_inline void *icmp_at(struct __sk_buff *skb, __u32 end, __u32 offset, __u32 length,
+				     void *buffer)
 {
-	struct iphdr buffer, *ip = packet_at(skb, p->l3, sizeof(*ip), &buffer);
+	if (offset > PACKET_OFFSET_MAX - ICMP_REACH || offset + length > end)
+		return NULL;
+	/* The mask in packet_at() has to stay: the verifier learns from it what the compiler knows.
+	 */
+	barrier_var(offset);
+	return packet_at(skb, offset, length, buffer);
+}
+
+/* The quoted headers, at `p->l3`; lengths are not judged, since a quote may be cut anywhere. */
+static __always_inline bool icmp_parse_ipv4(struct __sk_buff *skb, __u32 end, struct packet *p)
+{
+	struct iphdr buffer, *ip = icmp_at(skb, end, p->l3, sizeof(*ip), &buffer);
 
 	if (!ip || ip->version != 4 || ip->ihl < 5 ||
 	    ip->frag_off & bpf_htons(IPV4_FRAGMENT_OFFSET))
@@ -65,41 +79,62 @@ static __always_inline bool icmp_parse_ipv4(struct __sk_buff *skb, struct packet
 	return true;
 }
 
-static __always_inline bool icmp_parse_ipv6(struct __sk_buff *skb, struct packet *p)
+/*
+ * Walks the extension headers of a quoted IPv6 packet, of which the first is `next`, at `offset`.
+ * Returns protocol and offset of what follows them, or 0. A global function, for the verifier's
+ * sake.
+ */
+#define ICMP_FOUND(protocol, offset) ((offset) << 8 | (protocol))
+
+__noinline __u32 icmp_skip_extensions(struct __sk_buff *skb, __u32 offset, __u32 end, __u32 next)
 {
-	struct ipv6hdr buffer, *ip = packet_at(skb, p->l3, sizeof(*ip), &buffer);
+	for (int i = 0; i < PARSE_EXTENSIONS_MAX; i++) {
+		struct ipv6_extension buffer, *ext;
+
+		if (!parse_is_extension(next))
+			break;
+		ext = icmp_at(skb, end, offset, sizeof(*ext), &buffer);
+		if (!ext)
+			return 0;
+		if (next != IPPROTO_FRAGMENT)
+			offset += 8 + ext->length * 8;
+		else if (ext->offset & bpf_htons(IPV6_FRAGMENT_OFFSET))
+			return 0;
+		else
+			offset += 8;
+		next = ext->next;
+	}
+	return ICMP_FOUND(next & 0xff, offset);
+}
+
+static __always_inline bool icmp_parse_ipv6(struct __sk_buff *skb, __u32 end, struct packet *p)
+{
+	struct ipv6hdr buffer, *ip = icmp_at(skb, end, p->l3, sizeof(*ip), &buffer);
+	__u32 found;
 
 	if (!ip || ip->version != 6)
 		return false;
-	p->protocol = ip->nexthdr;
-	p->l4 = p->l3 + sizeof(*ip);
 	__builtin_memcpy(p->tuple.saddr, &ip->daddr, 16);
 	__builtin_memcpy(p->tuple.daddr, &ip->saddr, 16);
 	p->tuple.kind = FLOW_IPV6;
-	/* A fragment header is what a quote of a fragmented packet begins with. */
-	if (p->protocol == IPPROTO_FRAGMENT) {
-		struct ipv6_extension ext_buffer, *ext;
-
-		ext = packet_at(skb, p->l4, sizeof(*ext), &ext_buffer);
-		if (!ext || ext->offset & bpf_htons(IPV6_FRAGMENT_OFFSET))
-			return false;
-		p->protocol = ext->next;
-		p->l4 += 8;
-	}
-	return true;
+	found = icmp_skip_extensions(skb, p->l3 + sizeof(*ip), end, ip->nexthdr);
+	p->protocol = found & 0xff;
+	p->l4 = found >> 8;
+	return found;
 }
 
-static __always_inline bool icmp_parse_quote(struct __sk_buff *skb, bool ipv6, struct packet *p)
+static __always_inline bool icmp_parse_quote(struct __sk_buff *skb, __u32 end, bool ipv6,
+					     struct packet *p)
 {
 	struct {
 		__be16 source, dest;
 	} buffer, *ports;
 
-	if (!(ipv6 ? icmp_parse_ipv6(skb, p) : icmp_parse_ipv4(skb, p)))
+	if (!(ipv6 ? icmp_parse_ipv6(skb, end, p) : icmp_parse_ipv4(skb, end, p)))
 		return false;
 	if (p->protocol != IPPROTO_TCP && p->protocol != IPPROTO_UDP)
 		return false;
-	ports = packet_at(skb, p->l4, sizeof(*ports), &buffer);
+	ports = icmp_at(skb, end, p->l4, sizeof(*ports), &buffer);
 	if (!ports)
 		return false;
 	p->tuple.sport = ports->dest;
@@ -130,17 +165,18 @@ static __always_inline __sum16 icmp_updated_checksum(__sum16 old, __be32 from, _
 }
 
 /* The quote's own checksum, where it is quoted. UDP's zero says that there is none. */
-static __always_inline int icmp_replace_quoted_checksum(struct __sk_buff *skb, __u32 checksum,
-							const struct packet *p, __be32 from,
-							__be32 to)
+static __always_inline int icmp_replace_quoted_checksum(struct __sk_buff *skb, __u32 end,
+							__u32 checksum, const struct packet *p,
+							__be32 from, __be32 to)
 {
 	bool udp = p->protocol == IPPROTO_UDP;
 	__u32 offset =
 		p->l4 + (udp ? offsetof(struct udphdr, check) : offsetof(struct tcphdr, check));
 	__sum16 old, new;
 
-	if (bpf_skb_load_bytes(skb, offset & PACKET_OFFSET_MAX, &old, sizeof(old)) < 0 ||
-	    (udp && !old))
+	if (offset + sizeof(old) > end)
+		return 0;
+	if (bpf_skb_load_bytes(skb, offset, &old, sizeof(old)) < 0 || (udp && !old))
 		return 0;
 	new = icmp_updated_checksum(old, from, to);
 	if (udp && !new)
@@ -149,14 +185,14 @@ static __always_inline int icmp_replace_quoted_checksum(struct __sk_buff *skb, _
 }
 
 /*
- * Translates the quote of the ICMP message whose header is at `l4`. Returns 1 if it was about a
+ * Translates the quote of the ICMP message between `l4` and `end`. Returns 1 if it was about a
  * flow of ours; 0 if not, the packet is untouched then; negative when the kernel had no memory to
  * write it. A global function, for the verifier's sake.
  */
-__noinline int icmp_translate(struct __sk_buff *skb, __u32 l4, __u32 ipv6, __u32 egress)
+__noinline int icmp_translate(struct __sk_buff *skb, __u32 l4, __u32 end, __u32 ipv6, __u32 egress)
 {
 	__u32 checksum = l4 + offsetof(struct icmp_head, checksum);
-	struct icmp_head buffer, *head = packet_at(skb, l4, sizeof(*head), &buffer);
+	struct icmp_head buffer, *head = icmp_at(skb, end, l4, sizeof(*head), &buffer);
 	struct datapath_config *c = config_get();
 	struct packet p = {.l3 = l4 + ICMP_QUOTE};
 	const struct flow_dir *sent;
@@ -164,7 +200,8 @@ __noinline int icmp_translate(struct __sk_buff *skb, __u32 l4, __u32 ipv6, __u32
 	__be32 from, to;
 	int r;
 
-	if (!c || !head || !icmp_is_error(head->type, ipv6) || !icmp_parse_quote(skb, ipv6, &p))
+	if (!c || !head || !icmp_is_error(head->type, ipv6) ||
+	    !icmp_parse_quote(skb, end, ipv6, &p))
 		return 0;
 	if (!table_find(&p.tuple, table_hash(c, &p.tuple), &found) ||
 	    found.flow->flags & FLOW_REPLY_IN ||
@@ -178,7 +215,7 @@ __noinline int icmp_translate(struct __sk_buff *skb, __u32 l4, __u32 ipv6, __u32
 	from = p.tuple.ports << 16 | p.tuple.ports >> 16;
 	if (from == to)
 		return 1;
-	r = icmp_replace_quoted_checksum(skb, checksum, &p, from, to);
+	r = icmp_replace_quoted_checksum(skb, end, checksum, &p, from, to);
 	if (r == 0)
 		r = icmp_replace(skb, checksum, p.l4, from, to, sizeof(to));
 	return r < 0 ? r : 1;

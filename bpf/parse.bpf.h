@@ -53,7 +53,7 @@ struct tuple {
 
 struct packet {
 	struct tuple tuple;
-	__u32 l3, l4;	 /* offsets in the skb; l4 also of ICMP that is whole, else 0 */
+	__u32 l3, l4;	 /* offsets in the skb; l4 also of ICMP that is all there, else 0 */
 	__u32 l4_length; /* from l4 to the end of the IP packet */
 	__u32 header;	 /* bytes of IP and L4 headers, which every GSO segment repeats */
 	__u32 count;	 /* packets on the wire: a GSO packet stands for its segments */
@@ -129,7 +129,7 @@ static __always_inline int parse_ipv4(struct __sk_buff *skb, struct packet *p)
 	p->protocol = ip->protocol;
 	if (p->protocol == IPPROTO_ICMP &&
 	    !(ip->frag_off & bpf_htons(IPV4_FRAGMENT_OFFSET | IPV4_MORE_FRAGMENTS)))
-		p->l4 = p->l3 + header;
+		parse_ip_length(skb, p, bpf_ntohs(ip->tot_len), header);
 	if (p->protocol != IPPROTO_TCP && p->protocol != IPPROTO_UDP)
 		return REASON_NOT_TCP_UDP;
 	if (ip->frag_off & bpf_htons(IPV4_FRAGMENT_OFFSET))
@@ -143,6 +143,13 @@ static __always_inline int parse_ipv4(struct __sk_buff *skb, struct packet *p)
 	p->tuple.kind = 0;
 	p->first_fragment = !!(ip->frag_off & bpf_htons(IPV4_MORE_FRAGMENTS));
 	return parse_ip_length(skb, p, bpf_ntohs(ip->tot_len), header);
+}
+
+/* The headers that may stand between IPv6's and TCP's. */
+static __always_inline bool parse_is_extension(__u8 next)
+{
+	return next == IPPROTO_HOPOPTS || next == IPPROTO_ROUTING || next == IPPROTO_DSTOPTS ||
+	       next == IPPROTO_FRAGMENT;
 }
 
 static __always_inline int parse_ipv6(struct __sk_buff *skb, struct packet *p)
@@ -167,8 +174,7 @@ static __always_inline int parse_ipv6(struct __sk_buff *skb, struct packet *p)
 		for (int i = 0; i < PARSE_EXTENSIONS_MAX; i++) {
 			struct ipv6_extension ext_buffer, *ext;
 
-			if (next != IPPROTO_HOPOPTS && next != IPPROTO_ROUTING &&
-			    next != IPPROTO_DSTOPTS && next != IPPROTO_FRAGMENT)
+			if (!parse_is_extension(next))
 				break;
 			if (header > PACKET_OFFSET_MAX - 64)
 				return REASON_EXTENSIONS;
@@ -186,11 +192,10 @@ static __always_inline int parse_ipv6(struct __sk_buff *skb, struct packet *p)
 			}
 			next = ext->next;
 		}
-		if (next == IPPROTO_HOPOPTS || next == IPPROTO_ROUTING || next == IPPROTO_DSTOPTS ||
-		    next == IPPROTO_FRAGMENT)
+		if (parse_is_extension(next))
 			return REASON_EXTENSIONS;
 		if (next == IPPROTO_ICMPV6 && !p->first_fragment)
-			p->l4 = p->l3 + header;
+			parse_ip_length(skb, p, p->bytes, header);
 		if (next != IPPROTO_TCP && next != IPPROTO_UDP)
 			return REASON_NOT_TCP_UDP;
 		if (header > PACKET_OFFSET_MAX - 64)

@@ -121,7 +121,7 @@ static __always_inline int other(struct __sk_buff *skb, struct cpu_counters *cou
 
 	if (reason != REASON_NOT_TCP_UDP || !p->l4)
 		return leave(counts, reason);
-	r = icmp_translate(skb, p->l4, p->tuple.kind & FLOW_IPV6, out);
+	r = icmp_translate(skb, p->l4, p->l4 + p->l4_length, p->tuple.kind & FLOW_IPV6, out);
 	if (r == 0)
 		return leave(counts, reason);
 	if (r < 0)

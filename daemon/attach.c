@@ -40,9 +40,11 @@ struct direction {
 	enum datapath_program ethernet, l3;
 };
 
+/* Egress first: where it cannot be had, nothing is redirected whose replies would stay as they are.
+ */
 static const struct direction directions[] = {
-	{"in", TCX_INGRESS, BPF_TC_INGRESS, PROGRAM_IN, PROGRAM_IN_L3},
 	{"out", TCX_EGRESS, BPF_TC_EGRESS, PROGRAM_OUT, PROGRAM_OUT_L3},
+	{"in", TCX_INGRESS, BPF_TC_INGRESS, PROGRAM_IN, PROGRAM_IN_L3},
 };
 #define N_DIRECTIONS (sizeof(directions) / sizeof(directions[0]))
 
@@ -153,8 +155,13 @@ static int make_qdisc(struct attach *a, uint32_t ifindex)
 	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex,
 		    .attach_point = BPF_TC_INGRESS | BPF_TC_EGRESS);
 	char path[512];
-	int r = bpf_tc_hook_create(&hook);
+	libbpf_print_fn_t print;
+	int r;
 
+	/* That there is one already is no news, but libbpf would say so for every interface. */
+	print = libbpf_set_print(NULL);
+	r = bpf_tc_hook_create(&hook);
+	libbpf_set_print(print);
 	if (r == -EEXIST)
 		return 0;
 	if (r < 0)

@@ -214,7 +214,7 @@ struct cpu_counters {
 	__u64 reasons[REASON_COUNT];
 	__u64 events_lost;
 	__u64 icmp_errors; /* translated ones */
-	__u32 hand; /* of the sequence of windows to look at for room */
+	__u32 hand;	   /* of the sequence of windows to look at for room */
 	__u32 pad;
 };
 
