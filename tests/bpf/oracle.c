@@ -14,10 +14,12 @@
 /* Numbers of IANA. */
 enum {
 	PROTOCOL_HOP_BY_HOP = 0,
+	PROTOCOL_ICMP = 1,
 	PROTOCOL_TCP = 6,
 	PROTOCOL_UDP = 17,
 	PROTOCOL_ROUTING = 43,
 	PROTOCOL_FRAGMENT = 44,
+	PROTOCOL_ICMPV6 = 58,
 	PROTOCOL_OPTIONS = 60,
 };
 
@@ -48,6 +50,15 @@ static enum oracle_class parse_ethernet(const uint8_t *d, size_t length, uint16_
 	return ORACLE_TRANSLATABLE;
 }
 
+/* A message in no fragment, from `header` to the end of what IP claims, if there is as much. */
+static void note_icmp(struct oracle_packet *p, size_t header, size_t claimed, size_t held)
+{
+	if (claimed > held || claimed < header || header > HEADERS_WALKED)
+		return;
+	p->icmp = p->l3 + header;
+	p->icmp_end = p->l3 + claimed;
+}
+
 /* RFC 791, 3.1. */
 static enum oracle_class parse_ipv4(const uint8_t *d, size_t held, struct oracle_packet *p,
 				    size_t *ret_header, bool *ret_more)
@@ -62,6 +73,8 @@ static enum oracle_class parse_ipv4(const uint8_t *d, size_t held, struct oracle
 	p->protocol = d[9];
 	memcpy(p->source, d + 12, 4);
 	memcpy(p->destination, d + 16, 4);
+	if (p->protocol == PROTOCOL_ICMP && !(read_be16(d + 6) & 0x3fff))
+		note_icmp(p, header, read_be16(d + 2), held);
 	if (p->protocol != PROTOCOL_TCP && p->protocol != PROTOCOL_UDP)
 		return ORACLE_NOT_TCP_UDP;
 	if (read_be16(d + 6) & 0x1fff)
@@ -110,6 +123,8 @@ static enum oracle_class parse_ipv6(const uint8_t *d, size_t held, struct oracle
 		at += fragment ? 8 : 8 + h[1] * 8U;
 		next = h[0];
 	}
+	if (next == PROTOCOL_ICMPV6 && !*ret_more)
+		note_icmp(p, at, p->ip_length, held);
 	if (next != PROTOCOL_TCP && next != PROTOCOL_UDP)
 		return ORACLE_NOT_TCP_UDP;
 	*ret_header = at;
@@ -193,6 +208,89 @@ void oracle_parse(const uint8_t *data, size_t length, bool ethernet, struct orac
 	ret->class = parse(data, length, ethernet, ret);
 }
 
+/* ---- what an ICMP error quotes ---- */
+
+/* The errors of RFC 792 and RFC 4443, 2.1; redirects (5) are none. */
+static bool is_error(uint8_t type, bool ipv6)
+{
+	if (ipv6)
+		return type == 1 || type == 2 || type == 3 || type == 4;
+	return type == 3 || type == 11 || type == 12;
+}
+
+/* The header quoted at p->l3; false: it is cut, or a later fragment, which has no ports. */
+static bool parse_quoted_ipv4(const uint8_t *d, size_t held, struct oracle_packet *p)
+{
+	if (held < 20 || d[0] >> 4 != 4 || (d[0] & 0x0f) < 5 || read_be16(d + 6) & 0x1fff)
+		return false;
+	p->protocol = d[9];
+	memcpy(p->source, d + 12, 4);
+	memcpy(p->destination, d + 16, 4);
+	p->l4 = p->l3 + (d[0] & 0x0f) * 4U;
+	p->ip_length = read_be16(d + 2);
+	p->whole = !(read_be16(d + 6) & 0x2000);
+	return true;
+}
+
+static bool parse_quoted_ipv6(const uint8_t *d, size_t held, struct oracle_packet *p)
+{
+	size_t at = 40;
+
+	if (held < 40 || d[0] >> 4 != 6)
+		return false;
+	p->ipv6 = true;
+	p->protocol = d[6];
+	memcpy(p->source, d + 8, 16);
+	memcpy(p->destination, d + 24, 16);
+	p->ip_length = read_be16(d + 4) + 40U;
+	p->whole = true;
+	for (int n = 0; is_extension(p->protocol); n++) {
+		bool fragment = p->protocol == PROTOCOL_FRAGMENT;
+
+		if (n == EXTENSIONS_WALKED || held < at + 4)
+			return false;
+		if (fragment && read_be16(d + at + 2) & 0xfff8)
+			return false;
+		if (fragment && read_be16(d + at + 2) & 1)
+			p->whole = false;
+		p->protocol = d[at];
+		at += fragment ? 8 : 8 + d[at + 1] * 8U;
+	}
+	p->l4 = p->l3 + at;
+	return true;
+}
+
+bool oracle_parse_quote(const uint8_t *data, const struct oracle_packet *error,
+			struct oracle_packet *ret)
+{
+	struct oracle_packet p = {.l3 = error->icmp + 8};
+	size_t end = error->icmp_end, claimed, checksum;
+
+	if (!error->icmp || end < p.l3 || !is_error(data[error->icmp], error->ipv6))
+		return false;
+	if (!(error->ipv6 ? parse_quoted_ipv6 : parse_quoted_ipv4)(data + p.l3, end - p.l3, &p))
+		return false;
+	if (p.protocol != PROTOCOL_TCP && p.protocol != PROTOCOL_UDP)
+		return false;
+	if (end < p.l4 + 4 || p.l4 - error->l3 > HEADERS_WALKED)
+		return false;
+	p.sport = read_be16(data + p.l4);
+	p.dport = read_be16(data + p.l4 + 2);
+	checksum = p.l4 + (p.protocol == PROTOCOL_TCP ? 16 : 6);
+	if (end >= checksum + 2)
+		p.checksum = checksum;
+	claimed = p.l3 + p.ip_length;
+	if (!p.checksum || claimed > end || claimed < checksum + 2)
+		p.whole = false;
+	else
+		p.covered =
+			p.protocol == PROTOCOL_TCP ? claimed - p.l4 : read_be16(data + p.l4 + 4);
+	if (p.l4 + p.covered > claimed)
+		p.whole = false;
+	*ret = p;
+	return true;
+}
+
 /* ---- checksums ---- */
 
 /* Pseudo header (RFC 9293, 3.1; RFC 8200, 8.1), then header and payload with the field as zero. */
@@ -249,6 +347,42 @@ void oracle_translate(uint8_t *data, const struct oracle_packet *p, uint16_t spo
 	if (unchecked)
 		return;
 	write_be16(data + p->checksum, from_scratch ? oracle_l4_checksum(data, p) : check);
+}
+
+uint16_t oracle_icmp_checksum(const uint8_t *data, const struct oracle_packet *p)
+{
+	size_t length = p->icmp_end - p->icmp;
+	uint32_t sum = 0;
+
+	if (p->ipv6) {
+		sum = PROTOCOL_ICMPV6 + (uint32_t)length;
+		sum = checksum_add(sum, p->source, 16);
+		sum = checksum_add(sum, p->destination, 16);
+	}
+	sum = checksum_add(sum, data + p->icmp, length);
+	sum += 0xffffU - read_be16(data + p->icmp + 2);
+	return (uint16_t)~checksum_fold(sum);
+}
+
+/* The quote gets other ports; its checksum and the message's follow, right or wrong. */
+static void translate_quote(uint8_t *data, const struct oracle_packet *error,
+			    const struct oracle_packet *q, uint16_t sport, uint16_t dport)
+{
+	uint16_t check = read_be16(data + error->icmp + 2), old = 0, new = 0;
+	bool holds = check == oracle_icmp_checksum(data, error);
+
+	if (q->checksum) {
+		old = read_be16(data + q->checksum);
+		oracle_translate(data, q, sport, dport);
+		new = read_be16(data + q->checksum);
+	} else {
+		write_be16(data + q->l4, sport);
+		write_be16(data + q->l4 + 2, dport);
+	}
+	check = checksum_update(check, old, new);
+	check = checksum_update(check, q->sport, sport);
+	check = checksum_update(check, q->dport, dport);
+	write_be16(data + error->icmp + 2, holds ? oracle_icmp_checksum(data, error) : check);
 }
 
 /* ---- flows ---- */
@@ -333,6 +467,32 @@ static struct oracle_flow *begin(struct oracle *o, const struct oracle_packet *p
 	return f;
 }
 
+/*
+ * An error that comes in is about a reply that went out translated; one that goes out is about a
+ * packet that came in and was translated. The flow is the one of the quote, turned around.
+ */
+static bool pass_error(struct oracle *o, bool out, uint8_t *data, const struct oracle_packet *error)
+{
+	struct oracle_packet q, inverse;
+	struct oracle_flow *f;
+
+	if (!oracle_parse_quote(data, error, &q))
+		return false;
+	inverse = q;
+	memcpy(inverse.source, q.destination, 16);
+	memcpy(inverse.destination, q.source, 16);
+	inverse.sport = q.dport;
+	inverse.dport = q.sport;
+	f = oracle_find(o, &inverse, out);
+	if (!f)
+		return false;
+	if (out)
+		translate_quote(data, error, &q, q.sport, f->listen_port);
+	else
+		translate_quote(data, error, &q, f->target_port, q.dport);
+	return true;
+}
+
 bool oracle_pass(struct oracle *o, enum oracle_hook hook, bool ethernet, uint8_t *data,
 		 size_t length)
 {
@@ -341,6 +501,8 @@ bool oracle_pass(struct oracle *o, enum oracle_hook hook, bool ethernet, uint8_t
 	struct oracle_flow *f;
 
 	oracle_parse(data, length, ethernet, &p);
+	if (p.class == ORACLE_NOT_TCP_UDP)
+		return pass_error(o, reply, data, &p);
 	if (p.class != ORACLE_TRANSLATABLE)
 		return false;
 	f = oracle_find(o, &p, reply);

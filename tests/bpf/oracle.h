@@ -3,9 +3,9 @@
  * What the datapath should do, written a second time from the RFCs and the contract, byte by byte
  * and without a line or a constant of bpf/. The tests give the same packet to both and compare.
  *
- * The oracle knows port-only redirects of every address, TCP and UDP over both families, and keeps
- * its own list of flows. It does not know time, limits, interfaces or colliding ports: tests of
- * those say themselves what must come out.
+ * The oracle knows port-only redirects of every address, TCP and UDP over both families, ICMP
+ * errors about them, and keeps its own list of flows. It does not know time, limits, interfaces or
+ * colliding ports: tests of those say themselves what must come out.
  */
 #pragma once
 
@@ -34,6 +34,7 @@ struct oracle_packet {
 	size_t ip_length;	 /* what the IP header claims, and the packet holds */
 	size_t covered;		 /* bytes from l4 on that the L4 checksum is made over */
 	bool whole;		 /* not a fragment: the checksum can be verified */
+	size_t icmp, icmp_end;	 /* offsets of an ICMP or ICMPv6 message that is all there, or 0 */
 };
 
 /* Reads `data` as a frame, or with `ethernet` false as an IP packet. */
@@ -47,6 +48,16 @@ bool oracle_ipv4_checksum_holds(const uint8_t *data, const struct oracle_packet 
 
 /* Writes new ports and the checksum that belongs to them. */
 void oracle_translate(uint8_t *data, const struct oracle_packet *p, uint16_t sport, uint16_t dport);
+
+/* The checksum of a whole ICMP or ICMPv6 message from scratch. */
+uint16_t oracle_icmp_checksum(const uint8_t *data, const struct oracle_packet *p);
+
+/*
+ * Reads the TCP or UDP packet that an ICMP error quotes: addresses and ports; `checksum` is 0 where
+ * the quote ends before, `whole` tells whether all of it is quoted. False: it quotes none.
+ */
+bool oracle_parse_quote(const uint8_t *data, const struct oracle_packet *error,
+			struct oracle_packet *ret);
 
 struct oracle_rule {
 	bool tcp, udp;
@@ -79,7 +90,8 @@ enum oracle_hook {
 
 /*
  * Turns the packet at `data` into what the hook must make of it, and counts it in its flow, made
- * if need be. Returns whether it was translated; if not, the bytes are as they were.
+ * if need be; or what an ICMP error quotes. Returns whether it was translated; if not, the bytes
+ * are as they were.
  */
 bool oracle_pass(struct oracle *o, enum oracle_hook hook, bool ethernet, uint8_t *data,
 		 size_t length);

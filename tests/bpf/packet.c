@@ -255,3 +255,23 @@ void packet_build(const struct packet_spec *s, struct packet *ret)
 		finish_ipv4(ret);
 	extend(ret, s->padding);
 }
+
+void packet_build_error(const struct packet_spec *error, const struct packet_spec *about,
+			size_t bytes, struct packet *ret)
+{
+	struct packet_spec outer = *error, inner = *about;
+	struct packet quoted;
+
+	inner.no_ethernet = true;
+	inner.vlans = 0;
+	inner.padding = 0;
+	packet_build(&inner, &quoted);
+	if (bytes > quoted.length - quoted.l4)
+		bytes = quoted.length - quoted.l4;
+	outer.protocol = is_ipv6(&outer) ? IPPROTO_ICMPV6 : IPPROTO_ICMP;
+	outer.payload = quoted.data;
+	outer.payload_length = quoted.l4 + bytes;
+	packet_build(&outer, ret);
+	ret->quote = ret->l4 + 8;
+	ret->quote_l4 = ret->quote + quoted.l4;
+}

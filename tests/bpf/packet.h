@@ -52,10 +52,19 @@ struct packet {
 	size_t length;
 	size_t l3, l4; /* offsets */
 	size_t l4_checksum;
+	size_t quote, quote_l4; /* offsets in an ICMP error of the packet that it quotes */
 };
 
 /* Builds, or aborts the test with what is wrong in the spec. */
 void packet_build(const struct packet_spec *spec, struct packet *ret);
+
+/*
+ * Builds an ICMP or ICMPv6 error, by the family of `error`, of the type and code in its sport. It
+ * quotes `about` as far as `bytes` behind the beginning of its L4 header, or all of it.
+ */
+#define QUOTE_ALL SIZE_MAX
+void packet_build_error(const struct packet_spec *error, const struct packet_spec *about,
+			size_t bytes, struct packet *ret);
 
 /* The Internet checksum (RFC 1071) over `data`, begun with `sum`; host order, not inverted. */
 uint32_t checksum_add(uint32_t sum, const void *data, size_t length);
