@@ -212,9 +212,10 @@ static __always_inline void flow_fill(struct flow *f, const struct packet *p,
 /*
  * Enters the reply into the index, with the client's own port where no other flow's replies come
  * to it, else with one that is free (RFC 4787, 4.2.1; nf_nat does the same). Returns 0, TABLE_FULL,
- * or the record that was last in the way. A global function, for the verifier's sake.
+ * or the record that was last in the way. No function of its own: the stacks of the programs and
+ * all functions down to table_index_add() may together not exceed 512 bytes.
  */
-__noinline __u32 flow_enter_reply(__u32 record)
+static __always_inline __u32 flow_enter_reply(__u32 record)
 {
 	struct flow *f = table_record(record);
 	__u32 r = TABLE_FULL;

@@ -22,6 +22,7 @@
 
 #include "packet.bpf.h"
 #include "parse.bpf.h"
+#include "rule.bpf.h"
 #include "table.bpf.h"
 
 /* <linux/icmp.h> of the UAPI includes the C library. */
@@ -194,16 +195,19 @@ __noinline int icmp_translate(struct __sk_buff *skb, __u32 l4, __u32 end, __u32 
 	__u32 checksum = l4 + offsetof(struct icmp_head, checksum);
 	struct icmp_head buffer, *head = icmp_at(skb, end, l4, sizeof(*head), &buffer);
 	struct datapath_config *c = config_get();
-	struct packet p = {.l3 = l4 + ICMP_QUOTE};
+	/* Not on the stack: with the callers' it may not exceed 512 bytes (kernels before 6.13). */
+	struct packet *p = rule_current();
 	const struct flow_dir *sent;
 	struct found found;
 	__be32 from, to;
 	int r;
 
-	if (!c || !head || !icmp_is_error(head->type, ipv6) ||
-	    !icmp_parse_quote(skb, end, ipv6, &p))
+	if (!c || !p || !head || !icmp_is_error(head->type, ipv6))
 		return 0;
-	if (!table_find(&p.tuple, table_hash(c, &p.tuple), &found) ||
+	*p = (struct packet){.l3 = l4 + ICMP_QUOTE};
+	if (!icmp_parse_quote(skb, end, ipv6, p))
+		return 0;
+	if (!table_find(&p->tuple, table_hash(c, &p->tuple), &found) ||
 	    found.flow->flags & FLOW_REPLY_IN ||
 	    found.direction != (egress ? DIRECTION_REPLY : DIRECTION_ORIGINAL))
 		return 0;
@@ -212,11 +216,11 @@ __noinline int icmp_translate(struct __sk_buff *skb, __u32 l4, __u32 end, __u32 
 	to = *(const __be32 *)&sent->sport;
 	if (table_seq(found.flow) != found.seq)
 		return 0;
-	from = p.tuple.ports << 16 | p.tuple.ports >> 16;
+	from = p->tuple.ports << 16 | p->tuple.ports >> 16;
 	if (from == to)
 		return 1;
-	r = icmp_replace_quoted_checksum(skb, end, checksum, &p, from, to);
+	r = icmp_replace_quoted_checksum(skb, end, checksum, p, from, to);
 	if (r == 0)
-		r = icmp_replace(skb, checksum, p.l4, from, to, sizeof(to));
+		r = icmp_replace(skb, checksum, p->l4, from, to, sizeof(to));
 	return r < 0 ? r : 1;
 }

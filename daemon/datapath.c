@@ -53,16 +53,32 @@ static const char *const program_names[PROGRAM_COUNT] = {
 	[PROGRAM_SWEEP] = "sweep",	    [PROGRAM_CLOCK] = "read_clock",
 };
 
-/* libbpf's own words end in the journal; the debug ones nowhere. */
+#define LOG_LINES 24 /* of a verifier's log: its end says what is wrong */
+
+/* The last lines of a text; cuts it there. */
+static char *last_lines(char *text, int lines)
+{
+	char *p = text + strlen(text);
+
+	while (p > text && p[-1] == '\n')
+		*--p = '\0';
+	for (; p > text; p--)
+		if (p[-1] == '\n' && --lines == 0)
+			break;
+	return p;
+}
+
+/* libbpf's own words end in the journal, a line a message; the debug ones nowhere. */
 static int print_libbpf(enum libbpf_print_level level, const char *format, va_list args)
 {
-	char line[1024];
+	_cleanup_(freep) char *text = NULL;
+	char *rest, *line;
 
-	if (level == LIBBPF_DEBUG || getenv("REDIRECTD_QUIET_LIBBPF"))
+	if (level == LIBBPF_DEBUG || vasprintf(&text, format, args) < 0)
 		return 0;
-	vsnprintf(line, sizeof(line), format, args);
-	line[strcspn(line, "\n")] = '\0';
-	log_warning("%s", line);
+	rest = last_lines(text, LOG_LINES);
+	while ((line = strsep(&rest, "\n")))
+		log_warning("%s", line);
 	return 0;
 }
 

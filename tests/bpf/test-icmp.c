@@ -600,16 +600,15 @@ static void test_truncated(void **state)
 {
 	for (struct error e = {.number = 0}; next_error(&e);) {
 		struct packet p;
-		size_t whole;
+		size_t whole, header;
 
 		e.outer.vlans = 1;
 		packet_build_error(&e.outer, &e.quoted, QUOTE_ALL, &p);
 		whole = p.length;
+		header = p.l3 + (e.ipv6 ? 40 : 20);
 		for (p.length = 15; p.length < whole; p.length++)
 			leave_alone_as(*state, e.hook, &p,
-				       p.length < p.l4 && p.length < p.l3 + (e.ipv6 ? 40U : 20U)
-					       ? REASON_TRUNCATED
-					       : REASON_NOT_TCP_UDP,
+				       p.length < header ? REASON_TRUNCATED : REASON_NOT_TCP_UDP,
 				       "truncated error");
 	}
 }

@@ -2,6 +2,7 @@
 /*
  * Some 20,000 packets, good ones and damaged ones, through both hooks: each must come out as the
  * oracle says, byte by byte, and in the end the flow table must have counted what the oracle did.
+ * A quarter are ICMP errors about the others.
  *
  * The packets follow from a seed: `test-mutations [SEED [PACKETS]]` repeats or prolongs a run.
  */
@@ -64,14 +65,14 @@ static uint8_t random_flags(void)
 	return flags[random_below(ARRAY_SIZE(flags))];
 }
 
-/* A good packet of a few clients, to a redirected port or beside, or the answer to such a one. */
-static void random_packet(enum oracle_hook hook, struct packet *ret)
+static const struct {
+	uint16_t port, target;
+} ports[] = {{8080, 80}, {5300, 53}, {7000, 17000}, {7009, 17009}, {443, 443}};
+
+/* A good packet of a few clients, to a redirected port or beside. */
+static struct packet_spec random_request(size_t i)
 {
-	static const struct {
-		uint16_t port, target;
-	} ports[] = {{8080, 80}, {5300, 53}, {7000, 17000}, {7009, 17009}, {443, 443}};
 	struct packet_spec s = shapes[random_below(ARRAY_SIZE(shapes))];
-	size_t i = random_below(ARRAY_SIZE(ports));
 
 	s.protocol = random_below(2) ? IPPROTO_TCP : IPPROTO_UDP;
 	s.sport = (uint16_t)(40000 + random_below(16));
@@ -85,6 +86,40 @@ static void random_packet(enum oracle_hook hook, struct packet *ret)
 		s.more_fragments = random_below(2);
 		s.fragment_offset = (uint16_t)(8 * random_below(3));
 	}
+	return s;
+}
+
+/* An error about such a packet as this host saw it, or about the answer as it left. */
+static void random_error(enum oracle_hook hook, size_t i, struct packet *ret)
+{
+	static const uint8_t types[2][4] = {{3, 11, 12, 5}, {1, 2, 3, 4}};
+	struct packet_spec about = random_request(i), s;
+	bool ipv6 = strchr(about.source, ':');
+
+	if (hook == ORACLE_IN)
+		about = answer(about, ports[i].port);
+	else
+		about.dport = ports[i].target;
+	do
+		s = shapes[random_below(ARRAY_SIZE(shapes))];
+	while (!strchr(s.source, ':') == ipv6);
+	s.source = about.destination;
+	s.destination = about.source;
+	s.sport = (uint16_t)(types[ipv6][random_below(4)] << 8 | random_below(5));
+	packet_build_error(&s, &about, random_below(2) ? 8 : random_below(100), ret);
+}
+
+/* A good packet as the hook may see it: a request, an answer, or an error about one. */
+static void random_packet(enum oracle_hook hook, struct packet *ret)
+{
+	size_t i = random_below(ARRAY_SIZE(ports));
+	struct packet_spec s;
+
+	if (random_below(4) == 0) {
+		random_error(hook, i, ret);
+		return;
+	}
+	s = random_request(i);
 	if (hook == ORACLE_OUT)
 		s = answer(s, ports[i].target);
 	packet_build(&s, ret);
@@ -103,8 +138,10 @@ static uint8_t random_byte(void)
 /* Most damage goes into the headers, where it matters. */
 static size_t random_offset(const struct packet *p)
 {
-	size_t headers = p->l4 + 20 < p->length ? p->l4 + 20 : p->length;
+	size_t headers = (p->quote ? p->quote_l4 : p->l4) + 20;
 
+	if (headers > p->length)
+		headers = p->length;
 	return random_below(8) ? random_below((uint32_t)headers)
 			       : random_below((uint32_t)p->length);
 }
@@ -122,6 +159,7 @@ enum mutation {
 	MUTATE_BYTE,
 	MUTATE_L3_BYTE,
 	MUTATE_L4_BYTE,
+	MUTATE_QUOTE_BYTE,
 	MUTATE_CUT,
 	MUTATE_PAD,
 	MUTATE_COPY,
@@ -145,6 +183,11 @@ static void mutate(struct packet *p)
 	case MUTATE_L4_BYTE: /* ports, lengths, flags, checksum */
 		if (p->l4 + 20 <= p->length)
 			p->data[p->l4 + random_below(20)] = random_byte();
+		break;
+	case MUTATE_QUOTE_BYTE: /* of an error: the quoted headers */
+		at = p->quote + random_below((uint32_t)(p->quote_l4 - p->quote + 20));
+		if (p->quote && at < p->length)
+			p->data[at] = random_byte();
 		break;
 	case MUTATE_CUT:
 		p->length -= random_below((uint32_t)p->length / 2);
@@ -172,7 +215,7 @@ static bool refused_by_kernel(const struct packet *p)
 }
 
 static struct {
-	unsigned long number, translated, left_alone, refused;
+	unsigned long number, translated, errors, left_alone, refused;
 } tally;
 
 static void pass_one(struct world *w)
@@ -188,10 +231,12 @@ static void pass_one(struct world *w)
 				mutate(&p);
 	if (refused_by_kernel(&p))
 		tally.refused++;
-	else if (world_compare(w, hook, p.data, p.length, &out))
-		tally.translated++;
-	else
+	else if (!world_compare(w, hook, p.data, p.length, &out))
 		tally.left_alone++;
+	else if (p.quote)
+		tally.errors++;
+	else
+		tally.translated++;
 }
 
 struct sums {
@@ -235,6 +280,7 @@ static struct sums sum_datapath(struct world *w)
 static void test_mutations(void **state)
 {
 	struct world *w = world_new(rule_texts, FLOWS_MAX);
+	struct cpu_counters counters;
 	struct sums expected, got;
 
 	oracle_init(&w->oracle, oracle_rules, ARRAY_SIZE(oracle_rules));
@@ -248,11 +294,16 @@ static void test_mutations(void **state)
 	assert_int_equal(got.flows, expected.flows);
 	assert_int_equal(got.packets, expected.packets);
 	assert_int_equal(got.bytes, expected.bytes);
-	print_message("seed %#llx: %lu translated (%llu flows), %lu left alone, %lu not run\n",
+	world_counters(w, &counters);
+	assert_in_range(counters.icmp_errors, tally.errors, tally.errors + packets / 1000);
+	print_message("seed %#llx: %lu translated (%llu flows), %lu ICMP errors, %lu left alone, "
+		      "%lu not run\n",
 		      (unsigned long long)seed, tally.translated,
-		      (unsigned long long)expected.flows, tally.left_alone, tally.refused);
+		      (unsigned long long)expected.flows, tally.errors, tally.left_alone,
+		      tally.refused);
 	/* a test that translates next to nothing would pass as well */
 	assert_in_range(tally.translated, packets / 5, packets);
+	assert_in_range(tally.errors, packets / 50, packets);
 	assert_in_range(tally.left_alone, packets / 5, packets);
 	world_free(w);
 }
