@@ -150,20 +150,37 @@ static int attach_tcx(struct attach *a, uint32_t ifindex, const struct direction
 	return r;
 }
 
+/*
+ * A qdisc "ingress" stands in the same place, takes our filters for both directions, and runs them
+ * for one; so the kind matters, and the kernel compares it.
+ */
+static bool has_clsact(uint32_t ifindex)
+{
+	struct {
+		struct tcmsg body;
+		struct rtattr attribute;
+		char kind[sizeof("clsact")];
+	} ask = {
+		.body = {.tcm_family = AF_UNSPEC,
+			 .tcm_ifindex = ifindex,
+			 .tcm_parent = TC_H_CLSACT},
+		.attribute = {.rta_type = TCA_KIND, .rta_len = RTA_LENGTH(sizeof(ask.kind))},
+		.kind = "clsact",
+	};
+
+	return netlink_ask(RTM_GETQDISC, &ask, sizeof(ask)) == 0;
+}
+
 static int make_qdisc(struct attach *a, uint32_t ifindex)
 {
 	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex,
 		    .attach_point = BPF_TC_INGRESS | BPF_TC_EGRESS);
 	char path[512];
-	libbpf_print_fn_t print;
 	int r;
 
-	/* That there is one already is no news, but libbpf would say so for every interface. */
-	print = libbpf_set_print(NULL);
-	r = bpf_tc_hook_create(&hook);
-	libbpf_set_print(print);
-	if (r == -EEXIST)
+	if (has_clsact(ifindex))
 		return 0;
+	r = bpf_tc_hook_create(&hook);
 	if (r < 0)
 		return r;
 	pin_path(a, ifindex, QDISC_MARK, path);

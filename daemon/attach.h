@@ -34,7 +34,8 @@ DEFINE_CLEANUP(struct attach, attach_free)
 /*
  * Attaches both directions, or points what a former daemon attached at this one's programs, without
  * a moment between. `ethernet`: its packets begin with an Ethernet header. Doing it again is
- * harmless. -ENODEV: the interface has gone.
+ * harmless. -ENODEV: the interface has gone. -EEXIST: another program's qdisc "ingress" is in
+ * the place of clsact.
  */
 int attach_interface(struct attach *a, uint32_t ifindex, bool ethernet);
 /* The interface has gone: forgets it and removes its pins. */

@@ -106,7 +106,12 @@ static void on_link_appeared(void *userdata, uint32_t ifindex, const char *name,
 
 	m->links_changed = true;
 	/* It may have gone again already; netlink will tell. */
-	if (r < 0 && r != -ENODEV)
+	if (r == -EEXIST)
+		log_warning(
+			"cannot attach to %s: another program's qdisc 'ingress' is in the place of "
+			"'clsact'; have it use clsact instead, then restart redirectd",
+			name);
+	else if (r < 0 && r != -ENODEV)
 		log_warning("cannot attach to %s: %s", name, strerror(-r));
 	else if (r == 0 && m->started)
 		log_info("attached to %s", name);

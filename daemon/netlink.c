@@ -29,7 +29,7 @@ int netlink_open(uint32_t groups)
 	return fd;
 }
 
-/* Handles the messages of one datagram. 1: the dump has ended. */
+/* Handles the messages of one datagram. 1: the answer has ended. */
 static int handle(const void *data, size_t length, netlink_handler handler, void *userdata)
 {
 	const struct nlmsghdr *m;
@@ -38,8 +38,10 @@ static int handle(const void *data, size_t length, netlink_handler handler, void
 	for (m = data; NLMSG_OK(m, (uint32_t)left); m = NLMSG_NEXT(m, left)) {
 		if (m->nlmsg_type == NLMSG_DONE)
 			return 1;
-		if (m->nlmsg_type == NLMSG_ERROR)
-			return ((const struct nlmsgerr *)NLMSG_DATA(m))->error;
+		if (m->nlmsg_type == NLMSG_ERROR) {
+			r = ((const struct nlmsgerr *)NLMSG_DATA(m))->error;
+			return r < 0 ? r : 1; /* 0 is an acknowledgement */
+		}
 		r = handler(m, userdata);
 		if (r < 0)
 			return r;
@@ -47,16 +49,16 @@ static int handle(const void *data, size_t length, netlink_handler handler, void
 	return 0;
 }
 
-int netlink_dump(uint16_t type, const void *body, size_t length, netlink_handler handler,
-		 void *userdata)
+static int request(uint16_t type, uint16_t flags, const void *body, size_t length,
+		   netlink_handler handler, void *userdata)
 {
 	_cleanup_(freep) char *buffer = malloc(RECEIVE_SIZE);
 	_cleanup_(closep) int fd = netlink_open(0);
 	struct {
 		struct nlmsghdr header;
 		char body[64];
-	} request = {
-		.header = {.nlmsg_type = type, .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP},
+	} message = {
+		.header = {.nlmsg_type = type, .nlmsg_flags = NLM_F_REQUEST | flags},
 	};
 	int r = 0;
 
@@ -64,9 +66,11 @@ int netlink_dump(uint16_t type, const void *body, size_t length, netlink_handler
 		return -ENOMEM;
 	if (fd < 0)
 		return fd;
-	request.header.nlmsg_len = NLMSG_LENGTH(length);
-	memcpy(request.body, body, length);
-	if (send(fd, &request, request.header.nlmsg_len, 0) < 0)
+	if (length > sizeof(message.body))
+		return -EMSGSIZE;
+	message.header.nlmsg_len = NLMSG_LENGTH(length);
+	memcpy(message.body, body, length);
+	if (send(fd, &message, message.header.nlmsg_len, 0) < 0)
 		return -errno;
 	while (r == 0) {
 		ssize_t n = recv(fd, buffer, RECEIVE_SIZE, 0);
@@ -78,6 +82,22 @@ int netlink_dump(uint16_t type, const void *body, size_t length, netlink_handler
 		r = handle(buffer, n, handler, userdata);
 	}
 	return r < 0 ? r : 0;
+}
+
+int netlink_dump(uint16_t type, const void *body, size_t length, netlink_handler handler,
+		 void *userdata)
+{
+	return request(type, NLM_F_DUMP, body, length, handler, userdata);
+}
+
+static int ignore(const struct nlmsghdr *message, void *userdata)
+{
+	return 0;
+}
+
+int netlink_ask(uint16_t type, const void *body, size_t length)
+{
+	return request(type, NLM_F_ACK, body, length, ignore, NULL);
 }
 
 int netlink_receive(int fd, netlink_handler handler, void *userdata)

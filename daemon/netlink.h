@@ -15,6 +15,8 @@ int netlink_open(uint32_t groups);
 /* Asks for a dump: `body` follows the header. */
 int netlink_dump(uint16_t type, const void *body, size_t length, netlink_handler handler,
 		 void *userdata);
+/* Asks whether there is what `body` describes: 0, or the kernel's error. */
+int netlink_ask(uint16_t type, const void *body, size_t length);
 /*
  * Reads what a socket from netlink_open() has heard. -ENOBUFS: some was lost, dump again.
  */
