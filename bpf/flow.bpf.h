@@ -4,8 +4,9 @@
  * unmade when it has expired, when its room is needed, or when the rules say otherwise.
  *
  * Room is looked for in windows of records: a free or an expired one is taken at once, else, when
- * flows-max is reached, the oldest unassured one. So a flood of half open connections only ever
- * pushes out its like, and a table full of the dead needs no daemon.
+ * flows-max is reached, the oldest finished connection, else the oldest unassured flow. So a flood
+ * of half open connections never pushes out a living one, and a table full of the dead needs no
+ * daemon.
  */
 #pragma once
 
@@ -84,15 +85,21 @@ static __always_inline int flow_destroy(__u32 record, struct flow *f, __u32 seq,
 	return 1;
 }
 
-/* How much a record offers itself to a new flow; between none and expired: its flow's age. */
-#define ROOM_NONE    0U
-#define ROOM_EXPIRED 0xfffffffeU
-#define ROOM_FREE    0xffffffffU
+/*
+ * How much a record offers itself to a new flow: above none by the age of an unassured flow, above
+ * those a connection that is over, assured or not (nf_conntrack drops those early as well).
+ */
+#define ROOM_NONE     0U
+#define ROOM_AGE      0x3fffffffU
+#define ROOM_FINISHED 0x80000000U
+#define ROOM_EXPIRED  0xfffffffeU
+#define ROOM_FREE     0xffffffffU
 
 __noinline __u32 flow_room(__u32 record, __u32 now)
 {
 	struct datapath_config *c = config_get();
 	struct flow *f = table_record(record);
+	__u32 age;
 
 	if (!record || !c || !f || table_is_owned(f))
 		return ROOM_NONE;
@@ -100,9 +107,11 @@ __noinline __u32 flow_room(__u32 record, __u32 now)
 		return ROOM_FREE;
 	if (table_expired(c, f, now))
 		return ROOM_EXPIRED;
-	if (f->flags & FLOW_ASSURED)
-		return ROOM_NONE;
-	return ((now - f->created) & 0x7fffffff) + 1;
+	age = (now - f->created) & ROOM_AGE;
+	/* Over, and kept only for what is still on its way: else a busy server's past fills it. */
+	if (f->state == FLOW_TIME_WAIT || f->state == FLOW_CLOSE)
+		return ROOM_FINISHED + age;
+	return f->flags & FLOW_ASSURED ? ROOM_NONE : age + 1;
 }
 
 /* The record of a window that offers itself most, or 0. Of a `full` table no free one. */
