@@ -213,7 +213,7 @@ static __always_inline void flow_fill(struct flow *f, const struct packet *p,
 	f->flags = p->tuple.kind;
 	f->rule = a->rule;
 	f->generation = c->generation;
-	f->ifindex = ifindex;
+	f->origin = FLOW_ORIGIN(ifindex, 0);
 	f->created = now;
 	f->state = p->tuple.kind & FLOW_UDP ? FLOW_UDP_UNREPLIED : tcp_first_state(p->tcp_flags);
 }

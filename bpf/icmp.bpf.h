@@ -208,7 +208,6 @@ __noinline int icmp_translate(struct __sk_buff *skb, __u32 l4, __u32 end, __u32 
 	if (!icmp_parse_quote(skb, end, ipv6, p))
 		return 0;
 	if (!table_find(&p->tuple, table_hash(c, &p->tuple), &found) ||
-	    found.flow->flags & FLOW_REPLY_IN ||
 	    found.direction != (egress ? DIRECTION_REPLY : DIRECTION_ORIGINAL))
 		return 0;
 	/* What the receiver of the error sent: the other direction, before it was translated. */

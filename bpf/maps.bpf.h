@@ -54,6 +54,22 @@ struct {
 } actions SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, BALANCE_COUNT);
+	__type(key, __u32); /* action */
+	__type(value, struct balance);
+} balances SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, SOURCE_COUNT);
+	__type(key, struct source_key);
+	__type(value, struct source_value);
+} sources SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, LOCAL_COUNT);

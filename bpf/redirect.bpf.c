@@ -154,7 +154,7 @@ static __always_inline int ingress(struct __sk_buff *skb, bool ethernet)
 
 	now = clock_ticks();
 	hit = table_find(&p.tuple, table_hash(c, &p.tuple), &found);
-	if (hit && found.direction == DIRECTION_REPLY && !(found.flow->flags & FLOW_REPLY_IN))
+	if (hit && found.direction == DIRECTION_REPLY)
 		return leave(counts, REASON_UNRELATED);
 	if (hit && !outlived(c, &p, &found, skb->ifindex, now))
 		return forward(skb, c, counts, &p, &found, now);
@@ -182,7 +182,7 @@ static __always_inline int egress(struct __sk_buff *skb, bool ethernet)
 	if (!(rule_port(c, p.protocol == IPPROTO_UDP, p.tuple.sport) & PORT_REPLY_OUT))
 		return leave(counts, REASON_UNRELATED);
 	if (!table_find(&p.tuple, table_hash(c, &p.tuple), &found) ||
-	    found.direction != DIRECTION_REPLY || found.flow->flags & FLOW_REPLY_IN)
+	    found.direction != DIRECTION_REPLY)
 		return leave(counts, REASON_UNRELATED);
 	now = clock_ticks();
 	if (outlived(c, &p, &found, skb->ifindex, now))

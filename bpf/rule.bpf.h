@@ -111,7 +111,7 @@ static __always_inline struct action *rule_action(__u32 id)
 /* The target's port for a packet to `port`: shifted along with it, or the one port. */
 static __always_inline __be16 rule_target_port(const struct action *a, __be16 port)
 {
-	if (a->flags & ACTION_FOLDED)
-		return bpf_htons(a->target_first);
-	return bpf_htons(bpf_ntohs(port) - a->listen_first + a->target_first);
+	if (a->target.flags & TARGET_FOLDED)
+		return bpf_htons(a->target.port_first);
+	return bpf_htons(bpf_ntohs(port) - a->listen_first + a->target.port_first);
 }

@@ -296,8 +296,7 @@ static void marks_clear(struct apply *a)
 		if (flows[i].state == FLOW_FREE)
 			continue;
 		a->needed[PORT_INDEX(udp, ntohs(flows[i].original.dport))] |= PORT_LISTEN >> 24;
-		a->needed[PORT_INDEX(udp, ntohs(flows[i].reply.sport))] |=
-			(flows[i].flags & FLOW_REPLY_IN ? PORT_REPLY_IN : PORT_REPLY_OUT) >> 24;
+		a->needed[PORT_INDEX(udp, ntohs(flows[i].reply.sport))] |= PORT_REPLY_OUT >> 24;
 	}
 	for (uint32_t p = 0; p < PORT_COUNT; p++) {
 		for (int bank = 0; bank < 2; bank++) {
@@ -326,10 +325,10 @@ static int write_actions(struct apply *a, struct compiled *rules, size_t n)
 		memset(action, 0, sizeof(*action));
 		action->rule = rules[i].id;
 		action->listen_first = r->ports.first;
-		action->target_first = r->targets[0].ports.first;
+		action->target.port_first = r->targets[0].ports.first;
 		if (r->ports.first != r->ports.last &&
 		    r->targets[0].ports.first == r->targets[0].ports.last)
-			action->flags |= ACTION_FOLDED;
+			action->target.flags |= TARGET_FOLDED;
 	}
 	return 0;
 }

@@ -91,7 +91,7 @@ void flows_view(struct datapath *d, const struct flow *f, struct flow_view *ret)
 		.state = f->state,
 		.assured = f->flags & FLOW_ASSURED,
 		.replied = f->flags & FLOW_REPLIED,
-		.ifindex = f->ifindex,
+		.ifindex = FLOW_IFINDEX(f->origin),
 		.age_ms = datapath_ticks_to_ms(d, ticks_since(f->created, now)),
 		.expires_ms = idle < timeout ? datapath_ticks_to_ms(d, timeout - idle) : 0,
 	};

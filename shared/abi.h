@@ -17,7 +17,7 @@
 
 #include <linux/types.h>
 
-#define DATAPATH_VERSION 1
+#define DATAPATH_VERSION 2
 #define TICK_SHIFT	 4
 
 /* nf_conntrack's state names (net/netfilter/nf_conntrack_proto_tcp.c), UDP's two behind them. */
@@ -42,9 +42,10 @@ enum flow_state {
 #define FLOW_KIND      (FLOW_UDP | FLOW_IPV6)
 #define FLOW_REPLIED   0x04 /* a packet came back */
 #define FLOW_ASSURED   0x08 /* both ends have proved to be there: never evicted for room */
-#define FLOW_REPLY_IN  0x10 /* replies are translated at ingress (another host answers) */
+#define FLOW_SNAT      0x10 /* the source's address changes too, as the packet leaves */
 #define FLOW_FIN_ORIG  0x20 /* the client has sent a FIN */
 #define FLOW_FIN_REPLY 0x40 /* the server has sent a FIN */
+#define FLOW_LOCAL     0x80 /* a client of this host, a server of another: see bpf/nat.bpf.h */
 
 /*
  * In `seq`: one processor is making or unmaking the flow, hands off. Packets write `flags` without
@@ -64,6 +65,9 @@ struct flow_dir {
  * A flow: two cache lines, one a direction, so that the two directions do not fight over one.
  * A packet of one direction becomes the inverse of the other direction's tuple, as in
  * nf_conntrack's pair of tuples.
+ *
+ * A flow of rule 0 belongs to none: a direct connection whose source port was translated, since a
+ * flow of a rule had taken its tuple.
  */
 struct flow {
 	struct flow_dir original;
@@ -73,9 +77,13 @@ struct flow {
 	__u16 seq;	  /* changes whenever the record changes hands; FLOW_OWNED */
 	__u16 generation; /* of the rule set that this flow was last held against */
 	struct flow_dir reply;
-	__u32 ifindex; /* where the first packet came in */
+	__u32 origin;  /* FLOW_IFINDEX: where the first packet came in; which target of the rule */
 	__u32 created; /* tick */
 } __attribute__((aligned(8)));
+
+#define FLOW_IFINDEX(origin) ((origin) & 0x00ffffffU) /* its low 24 bits */
+#define FLOW_TARGET(origin)  ((origin) >> 24)
+#define FLOW_ORIGIN(ifindex, target) (FLOW_IFINDEX(ifindex) | (__u32)(target) << 24)
 
 /*
  * The hash index of the flow table: bucket = hash & mask. A slot is tag << 24 | record, the tag
@@ -97,7 +105,8 @@ struct index_bucket {
 #define PORT_LISTEN    0x80000000U /* flows to this port may live without a rule */
 #define PORT_REPLY_IN  0x40000000U /* replies from this port may need ingress translation */
 #define PORT_REPLY_OUT 0x20000000U /* replies from this port may need egress translation */
-#define PORT_MARKS     (PORT_LISTEN | PORT_REPLY_IN | PORT_REPLY_OUT)
+#define PORT_SNAT_OUT  0x10000000U /* packets to this port may need egress translation */
+#define PORT_MARKS     (PORT_LISTEN | PORT_REPLY_IN | PORT_REPLY_OUT | PORT_SNAT_OUT)
 #define PORT_SHAPE     0x00ffffffU /* first shape of the port's rules; 0: none */
 struct port_entry {
 	__u32 bank[2];
@@ -130,14 +139,45 @@ struct match_key {
 	__be32 daddr[4], saddr[4]; /* masked */
 };
 
-/* What to do with a packet that a rule takes. Never changed once packets may see it. */
-#define ACTION_FOLDED 0x01 /* a range of ports onto one */
-#define ACTION_COUNT  131072
-struct action {
-	__u16 rule;			  /* id */
-	__u16 listen_first, target_first; /* ports, host order */
+/* Where a rule sends its flows. */
+#define TARGET_ADDRESS 0x01 /* the destination becomes `addr`; else it stays */
+#define TARGET_FOLDED  0x02 /* every port becomes `port_first`; else ports are shifted along */
+struct target {
+	__be32 addr[4];
+	__u16 port_first; /* host order */
 	__u8 flags;
-	__u8 pad;
+	__u8 pad[5];
+};
+
+/*
+ * What to do with a packet that a rule takes. Never changed once packets may see it. With several
+ * targets `target` is unused, and `balances` has an entry of this action's id.
+ */
+#define ACTION_MASQUERADE 0x01 /* the source becomes this host's address where the packet leaves */
+#define ACTION_SNAT	  0x02 /* the source becomes `snat` */
+#define ACTION_BALANCE	  0x04 /* several targets, by the flow's hash */
+#define ACTION_RANDOM	  0x08 /* with ACTION_BALANCE: by chance */
+#define ACTION_COUNT	  131072
+struct action {
+	__u16 rule;	    /* id */
+	__u16 listen_first; /* port, host order */
+	__u8 flags;
+	__u8 pad[3];
+	struct target target;
+	__be32 snat[4];
+};
+
+/*
+ * The targets of a rule that has several. A slot holds the number of one; a flow takes slot hash %
+ * BALANCE_SLOTS. Weights are shares of the slots. The hash has no secret, so that machines with
+ * the same rule agree: balance_hash() of bpf/balance.bpf.h.
+ */
+#define BALANCE_TARGETS 64
+#define BALANCE_SLOTS	8191 /* a prime: Maglev permutations need one (Eisenbud et al., NSDI 2016) */
+#define BALANCE_COUNT	8192
+struct balance {
+	struct target targets[BALANCE_TARGETS];
+	__u8 slots[BALANCE_SLOTS + 1]; /* the last is padding */
 };
 
 /* What a rule's dead flows added up to, and how many it made. */
@@ -153,6 +193,22 @@ struct local_key {
 	__be32 addr[4];
 };
 #define LOCAL_COUNT 65536
+
+/*
+ * Which address a masqueraded packet gets: by the interface it leaves through and the next hop, so
+ * that, as with inet_select_addr(), the address is of the next hop's subnet where there is one. A
+ * trie: interface (32 bits), then next hop in the 128-bit form. Interface 0 serves those without
+ * an address of the family.
+ */
+struct source_key {
+	__u32 length; /* 32 + that of the next hop's prefix */
+	__u32 ifindex;
+	__be32 addr[4];
+};
+struct source_value {
+	__be32 addr[4];
+};
+#define SOURCE_COUNT 65536
 
 /*
  * What a daemon that starts needs to know of the rules in force: id, text, origin. JSON, cut into
@@ -178,11 +234,20 @@ struct datapath_config {
 	__u32 events;			  /* EVENTS_*: who listens */
 	__u32 timeouts[FLOW_STATE_COUNT]; /* ticks */
 	__u32 sample_mask;		  /* one packet in mask + 1 makes an event */
+	__u32 fragments; /* addresses are translated: later fragments matter */
+	__u32 pad;
+	__u64 direct; /* flows of rule 0; written by packets only */
 };
 
-/* Written by packets that make or unmake a flow, on all processors. */
+/*
+ * Written by packets that make or unmake a flow, on all processors. port_searches: how many source
+ * ports were tried until one was free: the client's own, 2, 3 to 4, 5 to 8 and so on.
+ */
+#define PORT_SEARCH_MAX	    128
+#define PORT_SEARCH_CLASSES 8
 struct flow_totals {
 	__u64 created, destroyed, expired, evicted, insert_failed;
+	__u64 port_searches[PORT_SEARCH_CLASSES];
 };
 
 /*
@@ -195,7 +260,7 @@ enum packet_reason {
 	REASON_STRAY,	  /* to a redirected port, no flow, and not able to begin one */
 	REASON_NOT_IP,
 	REASON_NOT_TCP_UDP,
-	REASON_FRAGMENT,   /* not the first: the ports are in the first */
+	REASON_FRAGMENT,   /* not the first: the ports are in the first, which nobody translates */
 	REASON_TRUNCATED,  /* headers or length beyond the packet's end */
 	REASON_MALFORMED,  /* lengths that contradict each other */
 	REASON_EXTENSIONS, /* more IPv6 extension headers or VLAN tags than are walked */
@@ -203,6 +268,9 @@ enum packet_reason {
 	REASON_TABLE_FULL, /* flows-max reached and nothing to evict */
 	REASON_INDEX_FULL, /* its bucket is full */
 	REASON_PORTS_FULL, /* no source port is free towards the target */
+	REASON_NO_SOURCE,  /* masquerade, and this host has no address of the family */
+	REASON_NO_ROUTE,   /* of this host's own to the target */
+	REASON_HELD,	   /* a fragment that came before the first one; sent on when that comes */
 	REASON_REWRITE,	   /* the kernel had no memory to write the headers */
 	REASON_COUNT,
 };
@@ -255,12 +323,16 @@ ABI_ASSERT_SIZE(struct index_bucket, 64);
 ABI_ASSERT_SIZE(struct port_entry, 8);
 ABI_ASSERT_SIZE(struct shape, 16);
 ABI_ASSERT_SIZE(struct match_key, 40);
-ABI_ASSERT_SIZE(struct action, 8);
+ABI_ASSERT_SIZE(struct target, 24);
+ABI_ASSERT_SIZE(struct action, 48);
+ABI_ASSERT_SIZE(struct balance, BALANCE_TARGETS * 24 + BALANCE_SLOTS + 1);
+ABI_ASSERT_SIZE(struct source_key, 24);
+ABI_ASSERT_SIZE(struct source_value, 16);
 ABI_ASSERT_SIZE(struct rule_counters, 32);
 ABI_ASSERT_SIZE(struct local_key, 20);
 ABI_ASSERT_SIZE(struct registry_key, 8);
 ABI_ASSERT_SIZE(struct registry_value, 256);
-ABI_ASSERT_SIZE(struct datapath_config, 128);
-ABI_ASSERT_SIZE(struct flow_totals, 40);
+ABI_ASSERT_SIZE(struct datapath_config, 144);
+ABI_ASSERT_SIZE(struct flow_totals, 40 + 8 * PORT_SEARCH_CLASSES);
 ABI_ASSERT_SIZE(struct cpu_counters, 32 + 8 * REASON_COUNT + 8);
 ABI_ASSERT_SIZE(struct flow_event, 136);
