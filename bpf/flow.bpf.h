@@ -17,16 +17,16 @@
 
 #include "events.bpf.h"
 #include "rule.bpf.h"
+#include "source.bpf.h"
 #include "table.bpf.h"
+#include "target.bpf.h"
 #include "tcp.bpf.h"
 
 #define FLOW_WINDOWS_TRIED   4
-#define FLOW_PORT_TRIES	     32
 #define FLOW_REFUSED(reason) (0x80000000U | (reason)) /* in place of a record */
-#define FLOW_PORT_FIRST	     1024		      /* RFC 6056, 3.2: ephemeral ports */
 
 /* Counts a flow that is no more to its rule, and tells whoever listens. Its record is owned. */
-static __always_inline void flow_account_end(const struct datapath_config *c, struct flow *f,
+static __always_inline void flow_account_end(struct datapath_config *c, struct flow *f,
 					     __u32 reason)
 {
 	struct flow_totals *sums = totals_get();
@@ -38,6 +38,8 @@ static __always_inline void flow_account_end(const struct datapath_config *c, st
 		atomic_add(&r->bytes, f->original.bytes + f->reply.bytes);
 		atomic_add(&r->destroyed, 1);
 	}
+	if (!rule)
+		atomic_add(&c->direct, -1);
 	if (sums) {
 		atomic_add(&sums->destroyed, 1);
 		if (reason == DESTROY_EXPIRED)
@@ -69,8 +71,12 @@ __noinline int flow_end(__u32 record, __u32 seq, __u32 reason)
 	if (f->state == FLOW_FREE)
 		return 1;
 	/* Out of the index first, so that no packet finds it while it is counted. */
-	table_index_remove(record, DIRECTION_ORIGINAL);
-	table_index_remove(record, DIRECTION_REPLY);
+	table_index_remove(record, ENTRY_ORIGINAL);
+	table_index_remove(record, ENTRY_REPLY);
+	if (f->flags & FLOW_SNAT) {
+		table_index_remove(record, ENTRY_ORIGINAL_OUT);
+		table_index_remove(record, ENTRY_REPLY_OUT);
+	}
 	flow_account_end(c, f, reason);
 	f->state = FLOW_FREE;
 	return 1;
@@ -192,10 +198,12 @@ __noinline __u32 flow_take_record(void)
 	return 0;
 }
 
-static __always_inline void flow_fill(struct flow *f, const struct packet *p,
-				      const struct action *a, const struct datapath_config *c,
-				      __u32 ifindex, __u32 now)
+/* A flow to where the packet goes already; what a rule makes of it comes afterwards. */
+static __always_inline void flow_fill(struct flow *f, const struct packet *p, __u32 rule,
+				      const struct datapath_config *c, __u32 ifindex)
 {
+	__u32 now = clock_ticks();
+
 	__builtin_memcpy(f->original.saddr, p->tuple.saddr, 16);
 	__builtin_memcpy(f->original.daddr, p->tuple.daddr, 16);
 	f->original.sport = p->tuple.sport;
@@ -205,98 +213,163 @@ static __always_inline void flow_fill(struct flow *f, const struct packet *p,
 	f->original.bytes = 0;
 	__builtin_memcpy(f->reply.saddr, p->tuple.daddr, 16);
 	__builtin_memcpy(f->reply.daddr, p->tuple.saddr, 16);
-	f->reply.sport = rule_target_port(a, p->tuple.dport);
+	f->reply.sport = p->tuple.dport;
 	f->reply.dport = p->tuple.sport;
 	f->reply.seen = now;
 	f->reply.packets = 0;
 	f->reply.bytes = 0;
 	f->flags = p->tuple.kind;
-	f->rule = a->rule;
+	f->rule = rule;
 	f->generation = c->generation;
 	f->origin = FLOW_ORIGIN(ifindex, 0);
 	f->created = now;
 	f->state = p->tuple.kind & FLOW_UDP ? FLOW_UDP_UNREPLIED : tcp_first_state(p->tcp_flags);
 }
 
-/*
- * Enters the reply into the index, with the client's own port where no other flow's replies come
- * to it, else with one that is free (RFC 4787, 4.2.1; nf_nat does the same). Returns 0, TABLE_FULL,
- * or the record that was last in the way. No function of its own: the stacks of the programs and
- * all functions down to table_index_add() may together not exceed 512 bytes.
- */
-static __always_inline __u32 flow_enter_reply(__u32 record)
+/* Gives back a record whose flow came to nothing. */
+static __always_inline __u32 flow_abandon(__u32 record, struct flow *f, __u32 r)
 {
-	struct flow *f = table_record(record);
-	__u32 r = TABLE_FULL;
-
-	if (!f)
-		return r;
-	for (int i = 0; i < FLOW_PORT_TRIES; i++) {
-		r = table_index_add(record, DIRECTION_REPLY);
-		if (r == 0 || r == TABLE_FULL)
-			break;
-		f->reply.dport = bpf_htons(FLOW_PORT_FIRST +
-					   bpf_get_prandom_u32() % (65536 - FLOW_PORT_FIRST));
+	table_index_remove(record, ENTRY_REPLY);
+	if (f->flags & FLOW_SNAT) {
+		table_index_remove(record, ENTRY_ORIGINAL_OUT);
+		table_index_remove(record, ENTRY_REPLY_OUT);
 	}
+	table_release(f);
 	return r;
 }
 
-/* Makes the flow of a packet in a record of its own. Returns it, or a FLOW_REFUSED() reason. */
-static __always_inline __u32 flow_create(const struct datapath_config *c, const struct packet *p,
-					 const struct action *a, __u32 ifindex)
+/*
+ * Enters a flow, whose target and source address are known, into the index. The reply's direction
+ * comes first: when the original one appears, the flow is complete, and of two processors that make
+ * the same flow at once the second finds the first's and uses it. Returns the record to use, or a
+ * FLOW_REFUSED() reason.
+ */
+static __always_inline __u32 flow_enter(struct __sk_buff *skb, __u32 record, struct flow *f)
 {
-	__u32 record = flow_take_record(), rule = a->rule, r;
-	struct flow_totals *sums = totals_get();
-	struct rule_counters *counts;
-	struct flow *f;
+	__u32 r = source_enter_port(skb, record);
 
-	f = record ? table_record(record) : NULL;
-	if (!f || !sums)
-		return FLOW_REFUSED(REASON_TABLE_FULL);
-	flow_fill(f, p, a, c, ifindex, clock_ticks());
-	r = flow_enter_reply(record);
 	if (r) {
 		table_release(f);
-		return FLOW_REFUSED(r == TABLE_FULL ? REASON_INDEX_FULL : REASON_PORTS_FULL);
+		return FLOW_REFUSED(r);
 	}
-	r = table_index_add(record, DIRECTION_ORIGINAL);
-	if (r) {
-		table_index_remove(record, DIRECTION_REPLY);
-		table_release(f);
-		return r == TABLE_FULL ? FLOW_REFUSED(REASON_INDEX_FULL) : r;
-	}
-	counts = bpf_map_lookup_elem(&rule_totals, &rule);
+	if (f->flags & FLOW_SNAT && table_index_add(record, ENTRY_ORIGINAL_OUT))
+		return flow_abandon(record, f, FLOW_REFUSED(REASON_INDEX_FULL));
+	r = table_index_add(record, ENTRY_ORIGINAL);
+	if (r)
+		return flow_abandon(record, f,
+				    r == TABLE_FULL ? FLOW_REFUSED(REASON_INDEX_FULL) : r);
+	return record;
+}
+
+/* The flow is there for everybody. */
+static __always_inline __u32 flow_publish(struct datapath_config *c, __u32 record, struct flow *f)
+{
+	struct flow_totals *sums = totals_get();
+	__u32 rule = f->rule;
+	struct rule_counters *counts = bpf_map_lookup_elem(&rule_totals, &rule);
+
 	if (counts)
 		atomic_add(&counts->created, 1);
-	atomic_add(&sums->created, 1);
+	if (sums)
+		atomic_add(&sums->created, 1);
+	if (!rule)
+		atomic_add(&c->direct, 1);
 	event_flow(c, f, EVENT_NEW, 0);
 	table_disown(f);
 	return record;
 }
 
+/* Makes the flow of the current packet by an action. Returns its record, or FLOW_REFUSED(). */
+static __always_inline __u32 flow_create(struct __sk_buff *skb, struct datapath_config *c,
+					 const struct packet *p, __u32 action,
+					 const struct action *a)
+{
+	__u32 record = flow_take_record(), r;
+	struct flow *f = record ? table_record(record) : NULL;
+
+	if (!f)
+		return FLOW_REFUSED(REASON_TABLE_FULL);
+	flow_fill(f, p, a->rule, c, skb->ifindex);
+	if (!target_choose(action, a, f, &p->tuple)) {
+		table_release(f);
+		return FLOW_REFUSED(REASON_NO_MATCH);
+	}
+	r = source_choose(skb, record, action);
+	if (r) {
+		table_release(f);
+		return FLOW_REFUSED(r);
+	}
+	r = flow_enter(skb, record, f);
+	return r == record ? flow_publish(c, record, f) : r;
+}
+
 /*
- * The current packet has no flow and its port has rules: finds the rule and makes the flow. The
- * reply's direction is entered first: when the original one appears, the flow is complete, and of
- * two processors that make the same flow at once the second finds the first's and uses it.
- * Returns the record, or FLOW_REFUSED() with the reason not to translate.
+ * The current packet has no flow and its port has rules: finds the rule and makes the flow. Returns
+ * the record, or FLOW_REFUSED() with the reason not to translate.
  */
-__noinline __u32 flow_begin(__u32 ifindex, __u32 port)
+__noinline __u32 flow_begin(struct __sk_buff *skb, __u32 port)
 {
 	struct datapath_config *c = config_get();
 	struct flow_totals *sums = totals_get();
-	struct packet *p = rule_current();
+	struct packet *p = packet_current();
 	struct action *a;
-	__u32 r;
+	__u32 action, r;
 
 	if (!c || !p || !sums)
 		return FLOW_REFUSED(REASON_TABLE_FULL);
-	a = rule_action(rule_find(ifindex, port));
+	action = rule_find(skb->ifindex, port);
+	a = rule_action(action);
 	if (!a || !a->rule)
 		return FLOW_REFUSED(REASON_NO_MATCH);
-	r = flow_create(c, p, a, ifindex);
+	r = flow_create(skb, c, p, action, a);
 	if (r & FLOW_REFUSED(0))
 		atomic_add(&sums->insert_failed, 1);
 	return r;
+}
+
+/* The flow whose answers go where those to the current packet would; 0: none. */
+static __always_inline __u32 flow_in_the_way(struct __sk_buff *skb, struct cpu_counters *counts)
+{
+	const struct tuple *t = &scratch_of(counts)->packet.tuple;
+	struct tuple *key = &scratch_of(counts)->key;
+	struct flow *f;
+	__u32 record;
+
+	__builtin_memcpy(key->saddr, t->daddr, 16);
+	__builtin_memcpy(key->daddr, t->saddr, 16);
+	key->ports = table_inverse_ports(t->ports);
+	key->kind = t->kind;
+	record = table_holder(STAGE_IN);
+	f = record ? table_record(record) : NULL;
+	/* On another interface it may be that flow's own packet, on its way through a bridge. */
+	if (!f || FLOW_IFINDEX(f->origin) != FLOW_IFINDEX(skb->ifindex) ||
+	    !table_is_reply(f, key, STAGE_IN))
+		return 0;
+	return record;
+}
+
+/*
+ * The current packet goes to a target's port, by no rule. If a flow's packets look like it once
+ * they are translated, the target could not tell the two apart: then it gets a flow too, of no
+ * rule, and another source port. nf_nat does the same (its null bindings). `otherwise` is the
+ * answer where there is nothing to tell apart.
+ */
+__noinline __u32 flow_begin_direct(struct __sk_buff *skb, __u32 otherwise)
+{
+	struct datapath_config *c = config_get();
+	struct cpu_counters *counts = counters_get();
+	__u32 record, r;
+	struct flow *f;
+
+	if (!c || !counts || !flow_in_the_way(skb, counts))
+		return otherwise;
+	record = flow_take_record();
+	f = record ? table_record(record) : NULL;
+	if (!f)
+		return FLOW_REFUSED(REASON_TABLE_FULL);
+	flow_fill(f, &scratch_of(counts)->packet, 0, c, skb->ifindex);
+	r = flow_enter(skb, record, f);
+	return r == record ? flow_publish(c, record, f) : r;
 }
 
 /*
@@ -307,16 +380,22 @@ __noinline int flow_still_right(__u32 record, __u32 ifindex)
 {
 	struct datapath_config *c = config_get();
 	struct flow *f = table_record(record);
-	struct packet *p = rule_current();
+	struct packet *p = packet_current();
 	struct action *a;
+	__u32 action;
 
 	if (!c || !f || !p)
 		return 1;
 	if (f->flags & FLOW_UDP) {
-		a = rule_action(rule_find(ifindex, rule_port(c, true, p->tuple.dport)));
-		if (!a || !a->rule || a->rule != f->rule ||
-		    rule_target_port(a, p->tuple.dport) != f->reply.sport)
+		action = rule_find(ifindex, rule_port(c, true, p->tuple.dport));
+		a = rule_action(action);
+		if (!a || !a->rule) {
+			if (f->rule)
+				return 0;
+		} else if (a->rule != f->rule || !target_remains(action, a, f) ||
+			   !source_remains(a, f)) {
 			return 0;
+		}
 	}
 	f->generation = c->generation;
 	return 1;
@@ -350,6 +429,15 @@ static __always_inline void flow_update_state(struct flow *f, const struct packe
 	/* Only ever adds bits: another processor may be adding others. */
 	if (flags & ~f->flags)
 		f->flags |= flags;
+}
+
+/* Where a direction's packets are news of the flow: once, where they are first known. */
+static __always_inline bool flow_counts_at(const struct flow *f, __u32 direction,
+					   enum table_stage stage)
+{
+	if (direction == DIRECTION_ORIGINAL)
+		return stage == STAGE_IN;
+	return (stage == STAGE_IN) == !!(f->flags & (FLOW_SNAT | FLOW_LOCAL));
 }
 
 static __always_inline void flow_count(struct flow_dir *d, const struct packet *p, __u32 now)

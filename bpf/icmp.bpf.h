@@ -5,8 +5,12 @@
  * become the packet that the receiver sent: path MTU discovery and "port unreachable" hang on it
  * (RFC 5508, REQ-3 to REQ-5).
  *
- *   ingress: an error from the path about a reply, which left this host translated
- *   egress:  this host's error about a packet that came in and was translated
+ *   coming in: an error from the path, or from an end, about a packet that left this host
+ *              translated. Quote and destination become those of whoever sent the packet.
+ *   leaving:   this host's own error about a packet that came in and was translated: the quote.
+ *              Another's, which came in as above: where an end of the flow sent it, its source.
+ *
+ * The address of a router on the path stays what it is: traceroute shows the truth.
  *
  * A quote may be cut anywhere. Ports are in the first 4 bytes of TCP and UDP; the checksum is kept
  * right where the quote reaches it, as UDP's in the usual 8 bytes. What lies behind the message is
@@ -20,9 +24,10 @@
 
 #include <bpf/bpf_helpers.h>
 
+#include "nat.bpf.h"
 #include "packet.bpf.h"
 #include "parse.bpf.h"
-#include "rule.bpf.h"
+#include "stats.bpf.h"
 #include "table.bpf.h"
 
 /* <linux/icmp.h> of the UAPI includes the C library. */
@@ -33,6 +38,11 @@ enum icmp_error_type {
 	ICMPV6_DEST_UNREACH = 1, /* the errors that RFC 4443 defines end with 4 */
 	ICMPV6_PARAMPROB = 4,
 };
+
+/* icmp_translate()'s answers; negative: the kernel had no memory to write the packet. */
+#define ICMP_NOT_OURS	0
+#define ICMP_TRANSLATED 1
+#define ICMP_FOR_LOCAL	2 /* and it goes on through lo */
 
 #define ICMP_QUOTE 8  /* offset of the quote in an error, of both protocols */
 #define ICMP_REACH 64 /* a header begins this far before PACKET_OFFSET_MAX, or is not looked at */
@@ -63,7 +73,10 @@ static __always_inline void *icmp_at(struct __sk_buff *skb, __u32 end, __u32 off
 	return packet_at(skb, offset, length, buffer);
 }
 
-/* The quoted headers, at `p->l3`; lengths are not judged, since a quote may be cut anywhere. */
+/*
+ * The quoted headers, at `p->l3`; lengths are not judged, since a quote may be cut anywhere. `p` is
+ * the quoted packet.
+ */
 static __always_inline bool icmp_parse_ipv4(struct __sk_buff *skb, __u32 end, struct packet *p)
 {
 	struct iphdr buffer, *ip = icmp_at(skb, end, p->l3, sizeof(*ip), &buffer);
@@ -73,10 +86,12 @@ static __always_inline bool icmp_parse_ipv4(struct __sk_buff *skb, __u32 end, st
 		return false;
 	p->protocol = ip->protocol;
 	p->l4 = p->l3 + ip->ihl * 4;
+	p->tuple.saddr[0] = p->tuple.saddr[1] = 0;
+	p->tuple.daddr[0] = p->tuple.daddr[1] = 0;
 	p->tuple.saddr[2] = p->tuple.daddr[2] = bpf_htonl(0xffff);
-	/* The inverse: the tuple of a packet in the other direction, which the table knows. */
-	p->tuple.saddr[3] = ip->daddr;
-	p->tuple.daddr[3] = ip->saddr;
+	p->tuple.saddr[3] = ip->saddr;
+	p->tuple.daddr[3] = ip->daddr;
+	p->tuple.kind = 0;
 	return true;
 }
 
@@ -115,8 +130,8 @@ static __always_inline bool icmp_parse_ipv6(struct __sk_buff *skb, __u32 end, st
 
 	if (!ip || ip->version != 6)
 		return false;
-	__builtin_memcpy(p->tuple.saddr, &ip->daddr, 16);
-	__builtin_memcpy(p->tuple.daddr, &ip->saddr, 16);
+	__builtin_memcpy(p->tuple.saddr, &ip->saddr, 16);
+	__builtin_memcpy(p->tuple.daddr, &ip->daddr, 16);
 	p->tuple.kind = FLOW_IPV6;
 	found = icmp_skip_extensions(skb, p->l3 + sizeof(*ip), end, ip->nexthdr);
 	p->protocol = found & 0xff;
@@ -124,26 +139,31 @@ static __always_inline bool icmp_parse_ipv6(struct __sk_buff *skb, __u32 end, st
 	return found;
 }
 
-static __always_inline bool icmp_parse_quote(struct __sk_buff *skb, __u32 end, bool ipv6,
-					     struct packet *p)
+/* A global function, for the verifier's sake: the quote becomes the scratch's `quote`. */
+__noinline int icmp_parse_quote(struct __sk_buff *skb, __u32 offset, __u32 end, __u32 ipv6)
 {
-	struct {
-		__be16 source, dest;
-	} buffer, *ports;
+	struct cpu_counters *counts = counters_get();
+	__be32 buffer, *ports;
+	struct packet *p;
 
+	if (!counts)
+		return 0;
+	p = &scratch_of(counts)->quote;
+	p->l3 = offset;
 	if (!(ipv6 ? icmp_parse_ipv6(skb, end, p) : icmp_parse_ipv4(skb, end, p)))
-		return false;
+		return 0;
 	if (p->protocol != IPPROTO_TCP && p->protocol != IPPROTO_UDP)
-		return false;
+		return 0;
 	ports = icmp_at(skb, end, p->l4, sizeof(*ports), &buffer);
 	if (!ports)
-		return false;
-	p->tuple.sport = ports->dest;
-	p->tuple.dport = ports->source;
+		return 0;
+	p->tuple.ports = *ports;
 	if (p->protocol == IPPROTO_UDP)
 		p->tuple.kind |= FLOW_UDP;
-	return true;
+	return 1;
 }
+
+/* ---- what becomes of it ---- */
 
 /* Replaces bytes that the ICMP checksum covers. */
 static __always_inline int icmp_replace(struct __sk_buff *skb, __u32 checksum, __u32 offset,
@@ -154,72 +174,231 @@ static __always_inline int icmp_replace(struct __sk_buff *skb, __u32 checksum, _
 	return r < 0 ? r : bpf_skb_store_bytes(skb, offset, &to, size, 0);
 }
 
-/* The quoted checksum after its packet's ports: RFC 1624, equation 3. */
-static __always_inline __sum16 icmp_updated_checksum(__sum16 old, __be32 from, __be32 to)
+/* A sum after one of its words has changed; not inverted. RFC 1624, 3. */
+static __always_inline __u32 icmp_sum(__u32 sum, __be32 from, __be32 to)
 {
-	__u32 sum = (__u16)~old;
+	return sum + (__u16) ~(from & 0xffff) + (__u16) ~(from >> 16) + (to & 0xffff) + (to >> 16);
+}
 
-	sum += (__u16) ~(from & 0xffff) + (__u16) ~(from >> 16) + (to & 0xffff) + (to >> 16);
+static __always_inline __u32 icmp_sum_addr(__u32 sum, const __be32 from[4], const __be32 to[4])
+{
+#pragma unroll
+	for (int i = 0; i < 4; i++)
+		sum = icmp_sum(sum, from[i], to[i]);
+	return sum;
+}
+
+static __always_inline __sum16 icmp_fold(__u32 sum)
+{
 	sum = (sum & 0xffff) + (sum >> 16);
 	sum = (sum & 0xffff) + (sum >> 16);
 	return ~sum;
 }
 
-/* The quote's own checksum, where it is quoted. UDP's zero says that there is none. */
-static __always_inline int icmp_replace_quoted_checksum(struct __sk_buff *skb, __u32 end,
-							__u32 checksum, const struct packet *p,
-							__be32 from, __be32 to)
+/* The quoted packet's L4 checksum, where it is quoted. UDP's zero says that there is none. */
+static __always_inline int icmp_write_quoted_l4(struct __sk_buff *skb, __u32 end, __u32 checksum,
+						const struct packet *q, const struct tuple *to)
 {
-	bool udp = p->protocol == IPPROTO_UDP;
-	__u32 offset =
-		p->l4 + (udp ? offsetof(struct udphdr, check) : offsetof(struct tcphdr, check));
+	bool udp = q->protocol == IPPROTO_UDP;
+	__u32 offset = q->l4, sum;
 	__sum16 old, new;
 
+	offset += udp ? offsetof(struct udphdr, check) : offsetof(struct tcphdr, check);
 	if (offset + sizeof(old) > end)
 		return 0;
 	if (bpf_skb_load_bytes(skb, offset, &old, sizeof(old)) < 0 || (udp && !old))
 		return 0;
-	new = icmp_updated_checksum(old, from, to);
+	sum = icmp_sum((__u16)~old, q->tuple.ports, to->ports);
+	sum = icmp_sum_addr(sum, q->tuple.saddr, to->saddr);
+	new = icmp_fold(icmp_sum_addr(sum, q->tuple.daddr, to->daddr));
 	if (udp && !new)
 		new = 0xffff;
 	return icmp_replace(skb, checksum, offset, old, new, sizeof(new));
 }
 
-/*
- * Translates the quote of the ICMP message between `l4` and `end`. Returns 1 if it was about a
- * flow of ours; 0 if not, the packet is untouched then; negative when the kernel had no memory to
- * write it. A global function, for the verifier's sake.
- */
-__noinline int icmp_translate(struct __sk_buff *skb, __u32 l4, __u32 end, __u32 ipv6, __u32 egress)
+/* One quoted address. Of IPv4 with the quoted header's own checksum. */
+static __always_inline int icmp_write_quoted_addr(struct __sk_buff *skb, __u32 checksum,
+						  const struct packet *q, bool source,
+						  const __be32 from[4], const __be32 to[4])
 {
-	__u32 checksum = l4 + offsetof(struct icmp_head, checksum);
-	struct icmp_head buffer, *head = icmp_at(skb, end, l4, sizeof(*head), &buffer);
-	struct datapath_config *c = config_get();
-	/* Not on the stack: with the callers' it may not exceed 512 bytes (kernels before 6.13). */
-	struct packet *p = rule_current();
-	const struct flow_dir *sent;
-	struct found found;
-	__be32 from, to;
+	__u32 offset = q->l3, old_check = 0;
 	int r;
 
-	if (!c || !p || !head || !icmp_is_error(head->type, ipv6))
+	if (table_same_addr(from, to))
 		return 0;
-	*p = (struct packet){.l3 = l4 + ICMP_QUOTE};
-	if (!icmp_parse_quote(skb, end, ipv6, p))
+	if (q->tuple.kind & FLOW_IPV6) {
+		offset +=
+			source ? offsetof(struct ipv6hdr, saddr) : offsetof(struct ipv6hdr, daddr);
+		for (int i = 0; i < 4; i++) {
+			r = icmp_replace(skb, checksum, offset + 4 * i, from[i], to[i], 4);
+			if (r < 0)
+				return r;
+		}
 		return 0;
-	if (!table_find(&p->tuple, table_hash(c, &p->tuple), &found) ||
-	    found.direction != (egress ? DIRECTION_REPLY : DIRECTION_ORIGINAL))
+	}
+	offset += source ? offsetof(struct iphdr, saddr) : offsetof(struct iphdr, daddr);
+	r = icmp_replace(skb, checksum, offset, from[3], to[3], 4);
+	if (r < 0)
+		return r;
+	offset = q->l3 + offsetof(struct iphdr, check);
+	if (bpf_skb_load_bytes(skb, offset, &old_check, sizeof(__sum16)) < 0)
+		return -1;
+	return icmp_replace(skb, checksum, offset, old_check,
+			    icmp_fold(icmp_sum((__u16)~old_check, from[3], to[3])),
+			    sizeof(__sum16));
+}
+
+/*
+ * Makes the scratch's `quote` the packet that the scratch's `key` is the tuple of. `checksum` is
+ * the offset of the ICMP checksum. A global function, for the verifier's sake.
+ */
+__noinline int icmp_write_quote(struct __sk_buff *skb, __u32 checksum, __u32 end)
+{
+	struct cpu_counters *counts = counters_get();
+	const struct packet *q;
+	const struct tuple *to;
+	int r;
+
+	if (!counts)
 		return 0;
-	/* What the receiver of the error sent: the other direction, before it was translated. */
-	sent = egress ? &found.flow->original : &found.flow->reply;
-	to = *(const __be32 *)&sent->sport;
-	if (table_seq(found.flow) != found.seq)
-		return 0;
-	from = p->tuple.ports << 16 | p->tuple.ports >> 16;
-	if (from == to)
-		return 1;
-	r = icmp_replace_quoted_checksum(skb, end, checksum, p, from, to);
+	q = &scratch_of(counts)->quote;
+	to = &scratch_of(counts)->key;
+	r = icmp_write_quoted_l4(skb, end, checksum, q, to);
 	if (r == 0)
-		r = icmp_replace(skb, checksum, p->l4, from, to, sizeof(to));
-	return r < 0 ? r : 1;
+		r = icmp_write_quoted_addr(skb, checksum, q, true, q->tuple.saddr, to->saddr);
+	if (r == 0)
+		r = icmp_write_quoted_addr(skb, checksum, q, false, q->tuple.daddr, to->daddr);
+	if (r == 0 && q->tuple.ports != to->ports)
+		r = icmp_replace(skb, checksum, q->l4, q->tuple.ports, to->ports,
+				 sizeof(to->ports));
+	return r;
+}
+
+/* The error's own address: as a packet's, but that of ICMP only IPv6's checksum covers it. */
+static __always_inline int icmp_write_addr(struct __sk_buff *skb, struct packet *p, bool source,
+					   const __be32 to[4])
+{
+	__be32 *from = source ? p->tuple.saddr : p->tuple.daddr;
+	__u32 checksum = p->l4 + offsetof(struct icmp_head, checksum);
+
+	if (table_same_addr(from, to))
+		return 0;
+	if (p->tuple.kind & FLOW_IPV6)
+		return nat_write_ipv6(skb, p->l3, source, checksum, 0, from, to);
+	return nat_write_ipv4(skb, p->l3, source, 0, 0, from[3], to[3]);
+}
+
+/* ---- whose it is ---- */
+
+/* The flow of the quoted packet; `inverse`: of one in the other direction. */
+static __always_inline bool icmp_find(const struct datapath_config *c, struct scratch *s,
+				      bool inverse, enum table_stage stage, struct found *ret)
+{
+	const struct tuple *quoted = &s->quote.tuple;
+
+	__builtin_memcpy(s->key.saddr, inverse ? quoted->daddr : quoted->saddr, 16);
+	__builtin_memcpy(s->key.daddr, inverse ? quoted->saddr : quoted->daddr, 16);
+	s->key.ports = inverse ? table_inverse_ports(quoted->ports) : quoted->ports;
+	s->key.kind = quoted->kind;
+	return table_find(&s->key, table_hash(c, &s->key), stage, ret);
+}
+
+/* The packet as its sender sent it, of the direction that was found by its inverse. */
+static __always_inline void icmp_sent(const struct flow *f, __u32 found_by, struct tuple *ret)
+{
+	const struct flow_dir *sent = found_by == DIRECTION_REPLY ? &f->original : &f->reply;
+
+	__builtin_memcpy(ret->saddr, sent->saddr, 16);
+	__builtin_memcpy(ret->daddr, sent->daddr, 16);
+	ret->ports = table_ports(sent);
+}
+
+/* An error that comes in, about a packet that left here: for whoever sent that. */
+static __always_inline int icmp_come_in(struct __sk_buff *skb, const struct datapath_config *c,
+					struct scratch *s, __u32 end)
+{
+	__u32 checksum = s->packet.l4 + offsetof(struct icmp_head, checksum), flags;
+	struct found found;
+	int r;
+
+	if (!icmp_find(c, s, true, STAGE_IN, &found))
+		return ICMP_NOT_OURS;
+	flags = found.flow->flags;
+	icmp_sent(found.flow, found.direction, &s->key);
+	if (table_seq(found.flow) != found.seq)
+		return ICMP_NOT_OURS;
+	r = icmp_write_quote(skb, checksum, end);
+	if (r == 0)
+		r = icmp_write_addr(skb, &s->packet, false, s->key.saddr);
+	if (r < 0)
+		return r;
+	return flags & FLOW_LOCAL && found.direction == DIRECTION_REPLY ? ICMP_FOR_LOCAL
+									: ICMP_TRANSLATED;
+}
+
+/* This host's own error about a packet on its way through: the quote is half translated. */
+static __always_inline int icmp_own(struct __sk_buff *skb, const struct datapath_config *c,
+				    struct scratch *s, __u32 end)
+{
+	struct found found;
+	int r;
+
+	if (!icmp_find(c, s, true, STAGE_OUT, &found))
+		return ICMP_NOT_OURS;
+	icmp_sent(found.flow, found.direction, &s->key);
+	if (table_seq(found.flow) != found.seq)
+		return ICMP_NOT_OURS;
+	r = icmp_write_quote(skb, s->packet.l4 + offsetof(struct icmp_head, checksum), end);
+	return r < 0 ? r : ICMP_TRANSLATED;
+}
+
+/* An error on its way through, whose quote was translated where it came in. */
+static __always_inline int icmp_pass(struct __sk_buff *skb, const struct datapath_config *c,
+				     struct scratch *s)
+{
+	struct found found;
+	bool from_end;
+	int r;
+
+	if (!icmp_find(c, s, false, STAGE_IN, &found))
+		return ICMP_NOT_OURS;
+	/* The end that sent it hides behind the address that its packets get. */
+	nat_become(found.flow, !found.direction, &s->key);
+	from_end = table_same_addr(s->packet.tuple.saddr, found.direction == DIRECTION_ORIGINAL
+								  ? found.flow->reply.saddr
+								  : found.flow->original.saddr);
+	if (!from_end || table_seq(found.flow) != found.seq)
+		return ICMP_NOT_OURS;
+	r = icmp_write_addr(skb, &s->packet, true, s->key.saddr);
+	return r < 0 ? r : ICMP_TRANSLATED;
+}
+
+/*
+ * Translates the current packet, a whole ICMP message, if it is an error about a packet of a flow
+ * of ours; else it stays untouched. A global function, for the verifier's sake.
+ */
+__noinline int icmp_translate(struct __sk_buff *skb, __u32 stage)
+{
+	struct datapath_config *c = config_get();
+	struct cpu_counters *counts = counters_get();
+	struct icmp_head buffer, *head;
+	__u32 l4, end, ipv6;
+	struct scratch *s;
+
+	if (!c || !counts)
+		return ICMP_NOT_OURS;
+	s = scratch_of(counts);
+	l4 = s->packet.l4;
+	end = l4 + s->packet.l4_length;
+	ipv6 = s->packet.tuple.kind & FLOW_IPV6;
+	head = icmp_at(skb, end, l4, sizeof(*head), &buffer);
+	if (!head || !icmp_is_error(head->type, ipv6) ||
+	    !icmp_parse_quote(skb, l4 + ICMP_QUOTE, end, ipv6))
+		return ICMP_NOT_OURS;
+	/* It goes to whoever sent what it quotes, or it is a trick (nf_conntrack_inet_error()). */
+	if (!table_same_addr(s->packet.tuple.daddr, s->quote.tuple.saddr))
+		return ICMP_NOT_OURS;
+	if (stage == STAGE_IN)
+		return icmp_come_in(skb, c, s, end);
+	return skb->ingress_ifindex ? icmp_pass(skb, c, s) : icmp_own(skb, c, s, end);
 }

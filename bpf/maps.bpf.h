@@ -130,16 +130,43 @@ struct {
 } counters SEC(".maps");
 
 /*
- * The packet that this processor makes a flow for: how the global functions of the slow path get
- * at it. They take only numbers (kernels before 5.12 allow no pointers there) and are verified
- * once each, which keeps the whole within the verifier's limit.
+ * What this processor's packet is worked on with; in the counters, which each packet looks up
+ * anyway. Not on the stack, of which all functions of a call chain have 512 bytes together; the
+ * verifier knows nothing of what is in here, so paths that differ by it only are one; and global
+ * functions, which take only numbers before Linux 5.12, get at the packet.
  */
+struct scratch {
+	struct packet packet;
+	struct tuple key; /* looked for, entered, or to become, besides the packet's */
+	struct fragment_key fragment;
+	struct packet quote; /* what an ICMP error quotes */
+};
+_Static_assert(sizeof(struct scratch) <= CPU_SCRATCH, "the scratch has no room for it");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, FRAGMENT_COUNT);
+	__type(key, struct fragment_key);
+	__type(value, struct fragment);
+} fragments SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, HELD_COUNT);
+	__type(key, __u32);
+	__type(value, struct held_fragment);
+} held_fragments SEC(".maps");
+
+/* Where a first fragment waits while held ones are sent in its skb. */
+struct fragment_buffer {
+	__u8 data[HELD_BYTES];
+};
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct packet);
-} current SEC(".maps");
+	__type(value, struct fragment_buffer);
+} fragment_buffers SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

@@ -58,6 +58,7 @@ struct packet {
 	__u32 header;	 /* bytes of IP and L4 headers, which every GSO segment repeats */
 	__u32 count;	 /* packets on the wire: a GSO packet stands for its segments */
 	__u32 bytes;	 /* their IP length together */
+	__u32 fragment;	 /* identification of a fragment, first or later */
 	__u8 tcp_flags;
 	__u8 protocol;
 	__u8 first_fragment; /* more follow, so lengths inside speak of the whole datagram */
@@ -74,6 +75,7 @@ struct ipv6_extension {
 	__u8 next, length;
 	__be16 offset; /* of a fragment header (RFC 8200, 4.5) */
 };
+#define IPV6_FRAGMENT_ID 4 /* offset of the identification in it */
 
 static __always_inline int parse_vlan(struct __sk_buff *skb, __u32 *offset, __be16 *protocol)
 {
@@ -127,20 +129,21 @@ static __always_inline int parse_ipv4(struct __sk_buff *skb, struct packet *p)
 	if (ip->version != 4 || header < sizeof(*ip))
 		return REASON_MALFORMED;
 	p->protocol = ip->protocol;
-	if (p->protocol == IPPROTO_ICMP &&
-	    !(ip->frag_off & bpf_htons(IPV4_FRAGMENT_OFFSET | IPV4_MORE_FRAGMENTS)))
-		parse_ip_length(skb, p, bpf_ntohs(ip->tot_len), header);
-	if (p->protocol != IPPROTO_TCP && p->protocol != IPPROTO_UDP)
-		return REASON_NOT_TCP_UDP;
-	if (ip->frag_off & bpf_htons(IPV4_FRAGMENT_OFFSET))
-		return REASON_FRAGMENT;
-
 	p->tuple.saddr[0] = p->tuple.saddr[1] = 0;
 	p->tuple.daddr[0] = p->tuple.daddr[1] = 0;
 	p->tuple.saddr[2] = p->tuple.daddr[2] = bpf_htonl(0xffff);
 	p->tuple.saddr[3] = ip->saddr;
 	p->tuple.daddr[3] = ip->daddr;
-	p->tuple.kind = 0;
+	p->fragment = ip->id;
+	if (p->protocol == IPPROTO_ICMP &&
+	    !(ip->frag_off & bpf_htons(IPV4_FRAGMENT_OFFSET | IPV4_MORE_FRAGMENTS)))
+		parse_ip_length(skb, p, bpf_ntohs(ip->tot_len), header);
+	if (p->protocol != IPPROTO_TCP && p->protocol != IPPROTO_UDP)
+		return REASON_NOT_TCP_UDP;
+	if (ip->frag_off & bpf_htons(IPV4_FRAGMENT_OFFSET)) {
+		p->bytes = bpf_ntohs(ip->tot_len);
+		return REASON_FRAGMENT;
+	}
 	p->first_fragment = !!(ip->frag_off & bpf_htons(IPV4_MORE_FRAGMENTS));
 	return parse_ip_length(skb, p, bpf_ntohs(ip->tot_len), header);
 }
@@ -150,6 +153,13 @@ static __always_inline bool parse_is_extension(__u8 next)
 {
 	return next == IPPROTO_HOPOPTS || next == IPPROTO_ROUTING || next == IPPROTO_DSTOPTS ||
 	       next == IPPROTO_FRAGMENT;
+}
+
+static __always_inline __be32 parse_ipv6_fragment_id(struct __sk_buff *skb, __u32 header)
+{
+	__be32 buffer, *id = packet_at(skb, header + IPV6_FRAGMENT_ID, sizeof(*id), &buffer);
+
+	return id ? *id : 0;
 }
 
 static __always_inline int parse_ipv6(struct __sk_buff *skb, struct packet *p)
@@ -167,7 +177,6 @@ static __always_inline int parse_ipv6(struct __sk_buff *skb, struct packet *p)
 	__builtin_memcpy(p->tuple.saddr, &ip->saddr, 16);
 	__builtin_memcpy(p->tuple.daddr, &ip->daddr, 16);
 	p->tuple.kind = FLOW_IPV6;
-	p->first_fragment = 0;
 	p->bytes = bpf_ntohs(ip->payload_len) + sizeof(*ip);
 
 	if (next != IPPROTO_TCP && next != IPPROTO_UDP) {
@@ -182,6 +191,8 @@ static __always_inline int parse_ipv6(struct __sk_buff *skb, struct packet *p)
 			if (!ext)
 				return REASON_TRUNCATED;
 			if (next == IPPROTO_FRAGMENT) {
+				p->protocol = ext->next;
+				p->fragment = parse_ipv6_fragment_id(skb, p->l3 + header);
 				if (ext->offset & bpf_htons(IPV6_FRAGMENT_OFFSET))
 					return REASON_FRAGMENT;
 				p->first_fragment =
@@ -258,6 +269,9 @@ static __always_inline int parse_packet(struct __sk_buff *skb, bool ethernet, st
 	int r;
 
 	p->l3 = ethernet ? ETH_HLEN : 0;
+	p->l4 = p->l4_length = 0;
+	p->first_fragment = 0;
+	p->tuple.ports = p->tuple.kind = 0;
 	p->count = segments ? segments : 1;
 	p->bytes = skb->len - p->l3;
 	if (ethernet) {
@@ -283,11 +297,8 @@ static __always_inline int parse_packet(struct __sk_buff *skb, bool ethernet, st
 		return r;
 	/* The segments behind the first carry a copy of the headers each. */
 	p->bytes += (p->count - 1) * p->header;
-	/* One path to the verifier from here on, instead of one a kind of header passed through. */
-	p->l4 = packet_forget(p->l4, skb->len);
-	p->count = packet_forget(p->count, skb->len);
-	p->tuple.kind = packet_forget(p->tuple.kind, skb->len);
-	p->protocol = packet_forget(p->protocol, skb->len);
-	p->tcp_flags = packet_forget(p->tcp_flags, skb->len);
+	/* One path to the verifier from here on, instead of one a kind of header passed through:
+	 * what is in the scratch is read again. */
+	barrier();
 	return PARSE_OK;
 }

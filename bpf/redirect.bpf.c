@@ -4,12 +4,14 @@
  *
  *   ingress: parse -> port table (most packets leave here) -> flow table -> hit: translate
  *                                                                       -> miss: rule -> new flow
- *   egress:  parse -> port table -> flow table -> hit: translate back
+ *   egress:  parse -> port table -> flow table -> hit: translate back, or the source
  *   both:    ICMP errors: the flow of the packet that they quote -> translate the quote
+ *            later fragments: the flow of the first one -> translate the addresses
  *
  * Each hook exists twice, for devices with and without an Ethernet header. Whatever happens, the
  * next program on the hook runs (TC_ACT_UNSPEC, which is also TCX_NEXT); only a packet whose flow
- * has no room, or that could not be written, is dropped.
+ * has no room, or that could not be written, is dropped, and only what a client of this host
+ * exchanges with another one is redirected.
  */
 #include <linux/bpf.h>
 #include <linux/pkt_cls.h>
@@ -18,6 +20,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "flow.bpf.h"
+#include "fragment.bpf.h"
 #include "icmp.bpf.h"
 #include "maps.bpf.h"
 #include "nat.bpf.h"
@@ -38,56 +41,107 @@ static __always_inline int leave(struct cpu_counters *counts, __u32 reason)
 	return reason >= REASON_FIRST_DROP ? TC_ACT_SHOT : TC_ACT_UNSPEC;
 }
 
+/* To this host's client, from another's server: see bpf/nat.bpf.h. */
+static __always_inline int through_lo(struct __sk_buff *skb, struct cpu_counters *counts,
+				      bool ethernet)
+{
+	int r = nat_send_in(skb, ethernet);
+
+	return r < 0 ? leave(counts, REASON_REWRITE) : r;
+}
+
+/* And from the client to the server. */
+static __always_inline int past_stack(struct __sk_buff *skb, struct cpu_counters *counts,
+				      const struct found *found, bool ethernet)
+{
+	int r;
+
+	if (found->direction == DIRECTION_REPLY)
+		return through_lo(skb, counts, ethernet);
+	r = nat_send_out(skb, found->flow);
+	return r < 0 ? leave(counts, REASON_NO_ROUTE) : r;
+}
+
 /* A packet of a known flow. */
 static __always_inline int forward(struct __sk_buff *skb, const struct datapath_config *c,
-				   struct cpu_counters *counts, const struct packet *p,
-				   const struct found *found, __u32 now)
+				   struct cpu_counters *counts, const struct found *found,
+				   enum table_stage stage, bool ethernet, __u32 now)
 {
+	struct packet *p = &scratch_of(counts)->packet;
+	struct tuple *to = &scratch_of(counts)->key;
 	struct flow *f = found->flow;
-	__be32 ports = nat_ports(f, found->direction);
+	__u32 parts = nat_parts(f, found->direction, stage), flags = f->flags;
 
+	nat_become(f, found->direction, to);
 	/* The record may have gone to another flow since the lookup. */
 	if (table_seq(f) != found->seq)
 		return leave(counts, REASON_UNRELATED);
-	flow_update_state(f, p, found->direction);
-	flow_count(found->direction == DIRECTION_ORIGINAL ? &f->original : &f->reply, p, now);
-	event_packet(c, f, found->direction, p->bytes);
-	if (nat_write_ports(skb, p, ports) < 0)
+	if (flow_counts_at(f, found->direction, stage)) {
+		flow_update_state(f, p, found->direction);
+		flow_count(found->direction == DIRECTION_ORIGINAL ? &f->original : &f->reply, p,
+			   now);
+		event_packet(c, f, found->direction, p->bytes);
+	}
+	if (p->first_fragment && c->fragments &&
+	    fragment_note(skb, stage, found->record, found->direction) < 0)
 		return leave(counts, REASON_REWRITE);
+	if (nat_write(skb, p, to, parts) < 0)
+		return leave(counts, REASON_REWRITE);
+	if (stage == STAGE_IN && flags & FLOW_LOCAL)
+		return past_stack(skb, counts, found, ethernet);
 	return TC_ACT_UNSPEC;
 }
 
-/* Hands the slow path what it asks of a packet: tuple and flags. */
-static __always_inline bool make_current(const struct packet *p)
+/* A packet that comes in and belongs to no flow; nor do the fragments that follow it. */
+static __always_inline int unrelated(struct __sk_buff *skb, const struct datapath_config *c,
+				     struct cpu_counters *counts, __u32 reason)
 {
-	struct packet *current_packet = rule_current();
-
-	if (!current_packet)
-		return false;
-	current_packet->tuple = p->tuple;
-	current_packet->tcp_flags = p->tcp_flags;
-	return true;
+	if (scratch_of(counts)->packet.first_fragment && c->fragments &&
+	    fragment_note(skb, STAGE_IN, 0, 0) < 0)
+		return leave(counts, REASON_REWRITE);
+	return leave(counts, reason);
 }
 
-/* A packet of no flow, to a port that has rules. */
-static __always_inline int begin(struct __sk_buff *skb, const struct datapath_config *c,
-				 struct cpu_counters *counts, const struct packet *p, __u32 port,
-				 __u32 now)
+/*
+ * May a packet, of no flow and to a port that is a target's, be taken for one of a flow? Of TCP
+ * only its first one is asked, unless there are such flows. See flow_begin_direct().
+ */
+static __always_inline bool may_be_direct(const struct datapath_config *c, const struct packet *p,
+					  __u32 port)
 {
-	struct found found = {.direction = DIRECTION_ORIGINAL};
+	if (!(port & PORT_REPLY_OUT))
+		return false;
+	return p->protocol == IPPROTO_UDP || c->direct ||
+	       (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+}
+
+/* A packet of no flow, to a port that has rules or is a target's. */
+static __always_inline int begin(struct __sk_buff *skb, const struct datapath_config *c,
+				 struct cpu_counters *counts, __u32 port, bool ethernet, __u32 now)
+{
+	struct packet *p = &scratch_of(counts)->packet;
+	struct found found = {.direction = DIRECTION_ORIGINAL,
+			      .record = FLOW_REFUSED(REASON_UNRELATED)};
 
 	if (p->protocol == IPPROTO_TCP && !tcp_may_begin(p->tcp_flags))
-		return leave(counts, REASON_STRAY);
-	if (!make_current(p))
-		return TC_ACT_UNSPEC;
-	found.record = flow_begin(skb->ifindex, port);
+		return unrelated(skb, c, counts,
+				 port & PORT_SHAPE ? REASON_STRAY : REASON_UNRELATED);
+	if (port & PORT_SHAPE)
+		found.record = flow_begin(skb, port);
+	if ((found.record == FLOW_REFUSED(REASON_UNRELATED) ||
+	     found.record == FLOW_REFUSED(REASON_NO_MATCH)) &&
+	    may_be_direct(c, p, port))
+		found.record = flow_begin_direct(skb, found.record);
 	if (found.record & FLOW_REFUSED(0))
-		return leave(counts, found.record & ~FLOW_REFUSED(0));
+		return unrelated(skb, c, counts, found.record & ~FLOW_REFUSED(0));
 	found.flow = table_record(found.record);
 	if (!found.flow)
 		return TC_ACT_UNSPEC;
 	found.seq = table_seq(found.flow);
-	return forward(skb, c, counts, p, &found, now);
+	/* It may be one that another processor made meanwhile, or that is there for its replies. */
+	if (!table_is_original(found.flow, &p->tuple, STAGE_IN))
+		return unrelated(skb, c, counts, REASON_UNRELATED);
+	return forward(skb, c, counts, &found, STAGE_IN, ethernet, now);
 }
 
 /* Ends a found flow that has no claim on this packet any more. Returns whether it did. */
@@ -103,8 +157,7 @@ static __always_inline bool outlived(const struct datapath_config *c, const stru
 		return false;
 	else if (p->protocol == IPPROTO_TCP && tcp_may_reopen(f->state, p->tcp_flags))
 		reason = DESTROY_REOPENED;
-	else if (f->generation != (__u16)c->generation && make_current(p) &&
-		 !flow_still_right(found->record, ifindex))
+	else if (f->generation != (__u16)c->generation && !flow_still_right(found->record, ifindex))
 		reason = DESTROY_RULE;
 	else
 		return false;
@@ -112,22 +165,31 @@ static __always_inline bool outlived(const struct datapath_config *c, const stru
 	return true;
 }
 
-/* A packet that is neither TCP nor UDP of ours: an ICMP error about one, or none of our business.
+/* A packet that has no ports: an ICMP error about one, a later fragment, or none of our business.
  */
-static __always_inline int other(struct __sk_buff *skb, struct cpu_counters *counts,
-				 const struct packet *p, __u32 reason, bool out)
+static __always_inline int other(struct __sk_buff *skb, const struct datapath_config *c,
+				 struct cpu_counters *counts, __u32 reason, enum table_stage stage,
+				 bool ethernet)
 {
+	const struct packet *p = &scratch_of(counts)->packet;
 	int r;
 
+	if (reason == REASON_FRAGMENT && c->fragments) {
+		r = fragment_later(skb, stage);
+		if (r == FRAGMENT_FOR_LOCAL)
+			return through_lo(skb, counts, ethernet);
+		return r == FRAGMENT_TRANSLATED ? TC_ACT_UNSPEC : leave(counts, r);
+	}
 	if (reason != REASON_NOT_TCP_UDP || !p->l4)
-		return leave(counts, reason);
-	r = icmp_translate(skb, p->l4, p->l4 + p->l4_length, p->tuple.kind & FLOW_IPV6, out);
-	if (r == 0)
+		return stage == STAGE_IN ? unrelated(skb, c, counts, reason)
+					 : leave(counts, reason);
+	r = icmp_translate(skb, stage);
+	if (r == ICMP_NOT_OURS)
 		return leave(counts, reason);
 	if (r < 0)
 		return leave(counts, REASON_REWRITE);
 	counts->icmp_errors++;
-	return TC_ACT_UNSPEC;
+	return r == ICMP_FOR_LOCAL ? through_lo(skb, counts, ethernet) : TC_ACT_UNSPEC;
 }
 
 static __always_inline int ingress(struct __sk_buff *skb, bool ethernet)
@@ -136,31 +198,32 @@ static __always_inline int ingress(struct __sk_buff *skb, bool ethernet)
 	struct cpu_counters *counts = counters_get();
 	__u32 port, reply_port, now, r;
 	struct found found;
-	struct packet p = {};
+	struct packet *p;
 	bool hit;
 
 	if (!c || !counts)
 		return TC_ACT_UNSPEC;
-	r = parse_packet(skb, ethernet, &p);
-	counts->packets += p.count;
-	counts->bytes += p.bytes;
+	p = &scratch_of(counts)->packet;
+	r = parse_packet(skb, ethernet, p);
+	counts->packets += p->count;
+	counts->bytes += p->bytes;
 	if (r != PARSE_OK)
-		return other(skb, counts, &p, r, false);
+		return other(skb, c, counts, r, STAGE_IN, ethernet);
 
-	port = rule_port(c, p.protocol == IPPROTO_UDP, p.tuple.dport);
-	reply_port = rule_port(c, p.protocol == IPPROTO_UDP, p.tuple.sport);
-	if (!(port & (PORT_SHAPE | PORT_LISTEN)) && !(reply_port & PORT_REPLY_IN))
-		return leave(counts, REASON_UNRELATED);
+	port = rule_port(c, p->protocol == IPPROTO_UDP, p->tuple.dport);
+	reply_port = rule_port(c, p->protocol == IPPROTO_UDP, p->tuple.sport);
+	if (!(port & (PORT_SHAPE | PORT_LISTEN)) && !(reply_port & PORT_REPLY_IN) &&
+	    !may_be_direct(c, p, port))
+		return unrelated(skb, c, counts, REASON_UNRELATED);
 
 	now = clock_ticks();
-	hit = table_find(&p.tuple, table_hash(c, &p.tuple), &found);
-	if (hit && found.direction == DIRECTION_REPLY)
-		return leave(counts, REASON_UNRELATED);
-	if (hit && !outlived(c, &p, &found, skb->ifindex, now))
-		return forward(skb, c, counts, &p, &found, now);
-	if (!(port & PORT_SHAPE))
-		return leave(counts, REASON_UNRELATED);
-	return begin(skb, c, counts, &p, port, now);
+	hit = table_find(&p->tuple, table_hash(c, &p->tuple), STAGE_IN, &found);
+	if (hit && found.direction == DIRECTION_REPLY &&
+	    !(found.flow->flags & (FLOW_SNAT | FLOW_LOCAL)))
+		return unrelated(skb, c, counts, REASON_UNRELATED);
+	if (hit && !outlived(c, p, &found, skb->ifindex, now))
+		return forward(skb, c, counts, &found, STAGE_IN, ethernet, now);
+	return begin(skb, c, counts, port, ethernet, now);
 }
 
 static __always_inline int egress(struct __sk_buff *skb, bool ethernet)
@@ -168,26 +231,29 @@ static __always_inline int egress(struct __sk_buff *skb, bool ethernet)
 	struct datapath_config *c = config_get();
 	struct cpu_counters *counts = counters_get();
 	struct found found;
-	struct packet p = {};
+	struct packet *p;
 	__u32 now, r;
 
 	if (!c || !counts)
 		return TC_ACT_UNSPEC;
-	r = parse_packet(skb, ethernet, &p);
-	counts->packets += p.count;
-	counts->bytes += p.bytes;
+	p = &scratch_of(counts)->packet;
+	r = parse_packet(skb, ethernet, p);
+	counts->packets += p->count;
+	counts->bytes += p->bytes;
 	if (r != PARSE_OK)
-		return other(skb, counts, &p, r, true);
+		return other(skb, c, counts, r, STAGE_OUT, ethernet);
 
-	if (!(rule_port(c, p.protocol == IPPROTO_UDP, p.tuple.sport) & PORT_REPLY_OUT))
+	if (!(rule_port(c, p->protocol == IPPROTO_UDP, p->tuple.sport) & PORT_REPLY_OUT) &&
+	    !(rule_port(c, p->protocol == IPPROTO_UDP, p->tuple.dport) & PORT_SNAT_OUT))
 		return leave(counts, REASON_UNRELATED);
-	if (!table_find(&p.tuple, table_hash(c, &p.tuple), &found) ||
-	    found.direction != DIRECTION_REPLY)
+	if (!table_find(&p->tuple, table_hash(c, &p->tuple), STAGE_OUT, &found))
 		return leave(counts, REASON_UNRELATED);
 	now = clock_ticks();
-	if (outlived(c, &p, &found, skb->ifindex, now))
+	if (table_expired(c, found.flow, now)) {
+		flow_destroy(found.record, found.flow, found.seq, DESTROY_EXPIRED);
 		return leave(counts, REASON_UNRELATED);
-	return forward(skb, c, counts, &p, &found, now);
+	}
+	return forward(skb, c, counts, &found, STAGE_OUT, ethernet, now);
 }
 
 SEC("tc")

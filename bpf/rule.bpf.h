@@ -14,6 +14,7 @@
 #include "maps.bpf.h"
 #include "packet.bpf.h"
 #include "parse.bpf.h"
+#include "stats.bpf.h"
 
 static __always_inline __u32 rule_port(const struct datapath_config *c, bool udp, __be16 port)
 {
@@ -52,19 +53,12 @@ static __always_inline void rule_mask(__be32 to[4], const __be32 from[4], __u32 
 	}
 }
 
-static __always_inline struct packet *rule_current(void)
-{
-	__u32 zero = 0;
-
-	return bpf_map_lookup_elem(&current, &zero);
-}
-
 _Static_assert(SHAPE_INTERFACE == 1, "rule_find() multiplies by it");
 
 /* The action id of the rule that takes the current packet, or 0. `port`: rule_port()'s answer. */
 __noinline __u32 rule_find(__u32 ifindex, __u32 port)
 {
-	struct packet *p = rule_current();
+	struct packet *p = packet_current();
 	__u32 id = port & PORT_SHAPE;
 	struct tuple *t;
 	__u32 unmet;
@@ -106,12 +100,4 @@ __noinline __u32 rule_find(__u32 ifindex, __u32 port)
 static __always_inline struct action *rule_action(__u32 id)
 {
 	return bpf_map_lookup_elem(&actions, &id);
-}
-
-/* The target's port for a packet to `port`: shifted along with it, or the one port. */
-static __always_inline __be16 rule_target_port(const struct action *a, __be16 port)
-{
-	if (a->target.flags & TARGET_FOLDED)
-		return bpf_htons(a->target.port_first);
-	return bpf_htons(bpf_ntohs(port) - a->listen_first + a->target.port_first);
 }

@@ -20,6 +20,19 @@ static __always_inline struct cpu_counters *counters_get(void)
 	return bpf_map_lookup_elem(&counters, &zero);
 }
 
+static __always_inline struct scratch *scratch_of(struct cpu_counters *counts)
+{
+	return (struct scratch *)counts->scratch;
+}
+
+/* This processor's packet; NULL never, but the verifier does not know. */
+static __always_inline struct packet *packet_current(void)
+{
+	struct cpu_counters *counts = counters_get();
+
+	return counts ? &scratch_of(counts)->packet : NULL;
+}
+
 static __always_inline struct flow_totals *totals_get(void)
 {
 	__u32 zero = 0;

@@ -3,6 +3,15 @@
  * The flow table: records of whole flows, and a hash index that finds them by the tuple of either
  * direction. Owns `flows` and `flow_index`; knows nothing of rules or of what a packet becomes.
  *
+ * A packet looks different where it comes in and where it leaves, since destinations are translated
+ * before routing and sources after it. Of a flow with the tuples
+ *
+ *   original  C:cp -> L:lp      reply  T:tp -> S:sp
+ *
+ * the packets that come in bear one of these; those that leave bear T:tp -> C:sp (a reply) or, with
+ * FLOW_SNAT, C:sp -> T:tp, which is on its way to become S:sp -> T:tp. Without FLOW_SNAT S is C, so
+ * that a reply looks the same at both places.
+ *
  * Reading takes no lock: a slot is only a hint, the record's own tuples decide, and `seq` tells
  * when a record changed hands meanwhile. Writing: whoever sets FLOW_OWNED under the record's lock
  * owns the record; a bucket is written under its own lock, and `version` shows a writer whether
@@ -26,6 +35,19 @@
 enum table_direction {
 	DIRECTION_ORIGINAL,
 	DIRECTION_REPLY,
+};
+
+enum table_stage {
+	STAGE_IN,  /* as packets come in */
+	STAGE_OUT, /* as they leave */
+};
+
+/* What a flow is entered under; the last two only with FLOW_SNAT. */
+enum table_entry {
+	ENTRY_ORIGINAL,
+	ENTRY_REPLY,
+	ENTRY_ORIGINAL_OUT,
+	ENTRY_REPLY_OUT,
 };
 
 /* What a lookup found: the record, as it was then. */
@@ -81,11 +103,37 @@ static __always_inline bool table_same_addr(const __be32 a[4], const __be32 b[4]
 	       ((const __u64 *)a)[1] == ((const __u64 *)b)[1];
 }
 
-static __always_inline bool table_matches(const struct flow_dir *d, const struct tuple *t)
+/* Both ports at once. */
+static __always_inline __be32 table_ports(const struct flow_dir *d)
 {
-	/* Ports and the last address word differ most; looked at first. */
-	return *(const __u32 *)&d->sport == t->ports && d->saddr[3] == t->saddr[3] &&
-	       table_same_addr(d->daddr, t->daddr) && table_same_addr(d->saddr, t->saddr);
+	return *(const __be32 *)&d->sport;
+}
+
+/* The same two ports, changed over. */
+static __always_inline __be32 table_inverse_ports(__be32 ports)
+{
+	return ports << 16 | ports >> 16;
+}
+
+static __always_inline bool table_is_original(const struct flow *f, const struct tuple *t,
+					      enum table_stage stage)
+{
+	if (stage == STAGE_IN)
+		return table_ports(&f->original) == t->ports &&
+		       table_same_addr(f->original.saddr, t->saddr) &&
+		       table_same_addr(f->original.daddr, t->daddr);
+	return f->flags & FLOW_SNAT && table_ports(&f->reply) == table_inverse_ports(t->ports) &&
+	       table_same_addr(f->original.saddr, t->saddr) &&
+	       table_same_addr(f->reply.saddr, t->daddr);
+}
+
+static __always_inline bool table_is_reply(const struct flow *f, const struct tuple *t,
+					   enum table_stage stage)
+{
+	const __be32 *client = stage == STAGE_IN ? f->reply.daddr : f->original.saddr;
+
+	return table_ports(&f->reply) == t->ports && table_same_addr(client, t->daddr) &&
+	       table_same_addr(f->reply.saddr, t->saddr);
 }
 
 /* Which of its flows a record holds, owned or not. */
@@ -100,7 +148,8 @@ static __always_inline bool table_is_owned(const struct flow *f)
 }
 
 /* Finds the flow that a tuple belongs to, in either direction, expired or not. */
-static __always_inline bool table_find(const struct tuple *t, __u32 hash, struct found *ret)
+static __always_inline bool table_find(const struct tuple *t, __u32 hash, enum table_stage stage,
+				       struct found *ret)
 {
 	struct index_bucket *bucket = table_bucket(hash);
 
@@ -118,9 +167,9 @@ static __always_inline bool table_find(const struct tuple *t, __u32 hash, struct
 		ret->seq = table_seq(f);
 		if ((f->flags & FLOW_KIND) != t->kind || f->state == FLOW_FREE)
 			continue;
-		if (table_matches(&f->original, t))
+		if (table_is_original(f, t, stage))
 			ret->direction = DIRECTION_ORIGINAL;
-		else if (table_matches(&f->reply, t))
+		else if (table_is_reply(f, t, stage))
 			ret->direction = DIRECTION_REPLY;
 		else
 			continue;
@@ -131,21 +180,29 @@ static __always_inline bool table_find(const struct tuple *t, __u32 hash, struct
 	return false;
 }
 
-static __always_inline struct tuple table_tuple(const struct flow_dir *d, __u32 kind)
+/* The tuple that a flow is entered under. */
+static __always_inline void table_key(const struct flow *f, __u32 entry, struct tuple *ret)
 {
-	struct tuple t;
+	const __be32 *saddr = f->original.saddr, *daddr = f->original.daddr;
+	__be32 ports = table_ports(&f->original);
 
-	__builtin_memcpy(t.saddr, d->saddr, 16);
-	__builtin_memcpy(t.daddr, d->daddr, 16);
-	t.sport = d->sport;
-	t.dport = d->dport;
-	t.kind = kind;
-	return t;
+	if (entry == ENTRY_REPLY || entry == ENTRY_REPLY_OUT) {
+		saddr = f->reply.saddr;
+		daddr = entry == ENTRY_REPLY ? f->reply.daddr : f->original.saddr;
+		ports = table_ports(&f->reply);
+	} else if (entry == ENTRY_ORIGINAL_OUT) {
+		daddr = f->reply.saddr;
+		ports = table_inverse_ports(table_ports(&f->reply));
+	}
+	__builtin_memcpy(ret->saddr, saddr, 16);
+	__builtin_memcpy(ret->daddr, daddr, 16);
+	ret->ports = ports;
+	ret->kind = f->flags & FLOW_KIND;
 }
 
 /*
- * Enters one direction of a record that the caller owns. Returns 0, TABLE_FULL, or the record that
- * has the tuple already.
+ * Enters a record that the caller owns. Returns 0, TABLE_FULL, or the record that has the tuple
+ * already.
  *
  * This and the next are global functions: the verifier looks at them once, not once a call. Their
  * arguments are therefore numbers (kernels before 5.12 take nothing else).
@@ -153,33 +210,68 @@ static __always_inline struct tuple table_tuple(const struct flow_dir *d, __u32 
 #define TABLE_FULL  0xffffffffU
 #define TABLE_TRIES 4
 
-__noinline __u32 table_index_add(__u32 record, __u32 direction)
+/* The record that has a tuple of the scratch already, at a stage; 0: none. */
+__noinline __u32 table_holder(__u32 stage)
 {
 	struct datapath_config *c = config_get();
+	struct cpu_counters *counts = counters_get();
+	struct found found;
+	struct tuple *t;
+	bool hit;
+
+	if (!c || !counts)
+		return 0;
+	t = &scratch_of(counts)->key;
+	if (stage == STAGE_IN)
+		hit = table_find(t, table_hash(c, t), STAGE_IN, &found);
+	else
+		hit = table_find(t, table_hash(c, t), STAGE_OUT, &found);
+	return hit ? found.record : 0;
+}
+
+/*
+ * A tuple must be the only one where packets bear it: where they come in, where they leave, or at
+ * both, as a reply without FLOW_SNAT does.
+ */
+static __always_inline __u32 table_holder_of(const struct datapath_config *c, const struct flow *f,
+					     __u32 entry)
+{
+	__u32 holder = 0;
+
+	if (entry == ENTRY_ORIGINAL || entry == ENTRY_REPLY)
+		holder = table_holder(STAGE_IN);
+	if (!holder && (entry >= ENTRY_ORIGINAL_OUT ||
+			(entry == ENTRY_REPLY && c->fragments && !(f->flags & FLOW_SNAT))))
+		holder = table_holder(STAGE_OUT);
+	return holder;
+}
+
+__noinline __u32 table_index_add(__u32 record, __u32 entry)
+{
+	struct datapath_config *c = config_get();
+	struct cpu_counters *counts = counters_get();
 	struct flow *f = table_record(record);
 	struct index_bucket *bucket;
 	struct lock_line *line;
-	struct found found;
-	struct tuple t;
 	__u32 hash;
 
-	if (!c || !f)
+	if (!c || !counts || !f)
 		return TABLE_FULL;
-	t = table_tuple(direction == DIRECTION_REPLY ? &f->reply : &f->original,
-			f->flags & FLOW_KIND);
-	hash = table_hash(c, &t);
+	table_key(f, entry, &scratch_of(counts)->key);
+	hash = table_hash(c, &scratch_of(counts)->key);
 	bucket = table_bucket(hash);
 	line = table_lock(hash);
 	if (!bucket || !line)
 		return TABLE_FULL;
 	for (int i = 0; i < TABLE_TRIES; i++) {
-		__u32 version = *(volatile __u32 *)&bucket->version;
+		__u32 version = *(volatile __u32 *)&bucket->version, holder;
 		int done = 0;
 
-		if (table_find(&t, hash, &found)) {
-			/* Its other direction's slot, of the same bucket and tag, finds this one
-			 * too. */
-			return found.record == record ? 0 : found.record;
+		holder = table_holder_of(c, f, entry);
+		if (holder) {
+			/* Another slot of its own, of the same bucket and tag, finds this one too.
+			 */
+			return holder == record ? 0 : holder;
 		}
 		bpf_spin_lock(&line->lock);
 		if (bucket->version == version) {
@@ -202,21 +294,20 @@ __noinline __u32 table_index_add(__u32 record, __u32 direction)
 	return TABLE_FULL;
 }
 
-/* Takes one direction of an owned record out of the index. */
-__noinline int table_index_remove(__u32 record, __u32 direction)
+/* Takes an owned record out of the index, where it was entered or not. */
+__noinline int table_index_remove(__u32 record, __u32 entry)
 {
 	struct datapath_config *c = config_get();
+	struct cpu_counters *counts = counters_get();
 	struct flow *f = table_record(record);
 	struct index_bucket *bucket;
 	struct lock_line *line;
-	struct tuple t;
 	__u32 hash;
 
-	if (!c || !f)
+	if (!c || !counts || !f)
 		return 0;
-	t = table_tuple(direction == DIRECTION_REPLY ? &f->reply : &f->original,
-			f->flags & FLOW_KIND);
-	hash = table_hash(c, &t);
+	table_key(f, entry, &scratch_of(counts)->key);
+	hash = table_hash(c, &scratch_of(counts)->key);
 	bucket = table_bucket(hash);
 	line = table_lock(hash);
 	if (!bucket || !line)

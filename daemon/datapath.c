@@ -229,7 +229,7 @@ static int set_pin_paths(struct datapath *d)
 	{
 		/* Constants and the scratch of one packet belong to the programs, not to the flows.
 		 */
-		if (bpf_map__is_internal(map) || map == d->skeleton->maps.current)
+		if (bpf_map__is_internal(map) || map == d->skeleton->maps.fragment_buffers)
 			continue;
 		snprintf(path, sizeof(path), "%s/%s", d->map_path, bpf_map__name(map));
 		r = bpf_map__set_pin_path(map, path);

@@ -81,8 +81,8 @@ struct flow {
 	__u32 created; /* tick */
 } __attribute__((aligned(8)));
 
-#define FLOW_IFINDEX(origin) ((origin) & 0x00ffffffU) /* its low 24 bits */
-#define FLOW_TARGET(origin)  ((origin) >> 24)
+#define FLOW_IFINDEX(origin)	     ((origin)&0x00ffffffU) /* its low 24 bits */
+#define FLOW_TARGET(origin)	     ((origin) >> 24)
 #define FLOW_ORIGIN(ifindex, target) (FLOW_IFINDEX(ifindex) | (__u32)(target) << 24)
 
 /*
@@ -153,7 +153,7 @@ struct target {
  * What to do with a packet that a rule takes. Never changed once packets may see it. With several
  * targets `target` is unused, and `balances` has an entry of this action's id.
  */
-#define ACTION_MASQUERADE 0x01 /* the source becomes this host's address where the packet leaves */
+#define ACTION_MASQUERADE 0x01 /* the source becomes this host's, where the packet leaves */
 #define ACTION_SNAT	  0x02 /* the source becomes `snat` */
 #define ACTION_BALANCE	  0x04 /* several targets, by the flow's hash */
 #define ACTION_RANDOM	  0x08 /* with ACTION_BALANCE: by chance */
@@ -170,10 +170,10 @@ struct action {
 /*
  * The targets of a rule that has several. A slot holds the number of one; a flow takes slot hash %
  * BALANCE_SLOTS. Weights are shares of the slots. The hash has no secret, so that machines with
- * the same rule agree: balance_hash() of bpf/balance.bpf.h.
+ * the same rule agree: target_hash() of bpf/target.bpf.h.
  */
 #define BALANCE_TARGETS 64
-#define BALANCE_SLOTS	8191 /* a prime: Maglev permutations need one (Eisenbud et al., NSDI 2016) */
+#define BALANCE_SLOTS	8191 /* a prime: Maglev needs one (Eisenbud et al., NSDI 2016) */
 #define BALANCE_COUNT	8192
 struct balance {
 	struct target targets[BALANCE_TARGETS];
@@ -211,6 +211,48 @@ struct source_value {
 #define SOURCE_COUNT 65536
 
 /*
+ * What became of a datagram's first fragment, for the later ones; by what reassembly goes by
+ * (RFC 791, 3.2; RFC 8200, 4.5), and by where they are seen. An LRU.
+ */
+enum fragment_state {
+	FRAGMENT_LEAVE,	 /* the first one was not translated */
+	FRAGMENT_FOLLOW, /* it belongs to a flow */
+	FRAGMENT_HELD,	 /* it has not come yet, later ones have */
+};
+struct fragment_key {
+	__be32 saddr[4], daddr[4];
+	__be32 id;
+	__u8 protocol; /* 0 with IPv6 */
+	__u8 kind;     /* FLOW_IPV6 or 0 */
+	__u8 stage;    /* 0: coming in, 1: leaving */
+	__u8 pad;
+};
+struct fragment {
+	__u32 record; /* with FRAGMENT_FOLLOW: the flow's */
+	__u16 seq;
+	__u8 direction; /* 0 original, 1 reply */
+	__u8 state;	/* enum fragment_state */
+	__u32 seen;	/* FRAGMENT_SECONDS() of the first that came */
+	__u32 held;	/* with FRAGMENT_HELD: 1 + the place of the last one in `held_fragments` */
+};
+#define FRAGMENT_COUNT	     16384
+#define FRAGMENT_SECONDS(ns) ((__u32)((ns) >> 30)) /* nearly */
+#define FRAGMENT_LIFETIME    30			   /* of them, as net.ipv4.ipfrag_time */
+
+/* A fragment that came before the first one: dropped, and sent again from here when that comes. */
+#define HELD_COUNT 256
+#define HELD_BYTES 2048
+#define HELD_CHAIN 64 /* fragments of one datagram */
+struct held_fragment {
+	struct fragment_key key;
+	__u32 next;   /* 1 + place; 0: none */
+	__u32 length; /* of the data; 0: free */
+	__u32 ifindex;
+	__u32 seen;
+	__u8 data[HELD_BYTES]; /* from the link header on */
+};
+
+/*
  * What a daemon that starts needs to know of the rules in force: id, text, origin. JSON, cut into
  * parts; packets never look at it.
  */
@@ -224,8 +266,10 @@ struct registry_value {
 };
 
 /* Read by packets, written by the daemon. */
-#define EVENTS_FLOWS   0x01
-#define EVENTS_PACKETS 0x02
+#define FRAGMENTS_LOCAL 1 /* later ones that come first are held if they are for this host */
+#define FRAGMENTS_ANY	2 /* or for anyone: rules translate what is in transit */
+#define EVENTS_FLOWS	0x01
+#define EVENTS_PACKETS	0x02
 struct datapath_config {
 	__u32 hash_keys[16]; /* secret; the last two make one odd 64-bit number */
 	__u32 bank;	     /* 0 or 1 */
@@ -234,7 +278,8 @@ struct datapath_config {
 	__u32 events;			  /* EVENTS_*: who listens */
 	__u32 timeouts[FLOW_STATE_COUNT]; /* ticks */
 	__u32 sample_mask;		  /* one packet in mask + 1 makes an event */
-	__u32 fragments; /* addresses are translated: later fragments matter */
+	__u32 fragments; /* FRAGMENTS_*; 0: no addresses are translated, later fragments do not
+			    matter */
 	__u32 pad;
 	__u64 direct; /* flows of rule 0; written by packets only */
 };
@@ -277,13 +322,15 @@ enum packet_reason {
 #define REASON_FIRST_DROP REASON_TABLE_FULL
 
 /* Per processor. */
+#define CPU_SCRATCH 256
 struct cpu_counters {
 	__u64 packets, bytes; /* all that the hooks saw */
 	__u64 reasons[REASON_COUNT];
 	__u64 events_lost;
-	__u64 icmp_errors; /* translated ones */
-	__u32 hand;	   /* of the sequence of windows to look at for room */
-	__u32 pad;
+	__u64 icmp_errors;		/* translated ones */
+	__u32 hand;			/* of the sequence of windows to look at for room */
+	__u32 held;			/* of the places for fragments that came too early */
+	__u64 scratch[CPU_SCRATCH / 8]; /* what a packet is being worked on with: bpf/maps.bpf.h */
 };
 
 enum event_kind {
@@ -330,9 +377,12 @@ ABI_ASSERT_SIZE(struct source_key, 24);
 ABI_ASSERT_SIZE(struct source_value, 16);
 ABI_ASSERT_SIZE(struct rule_counters, 32);
 ABI_ASSERT_SIZE(struct local_key, 20);
+ABI_ASSERT_SIZE(struct fragment_key, 40);
+ABI_ASSERT_SIZE(struct fragment, 16);
+ABI_ASSERT_SIZE(struct held_fragment, 56 + HELD_BYTES);
 ABI_ASSERT_SIZE(struct registry_key, 8);
 ABI_ASSERT_SIZE(struct registry_value, 256);
 ABI_ASSERT_SIZE(struct datapath_config, 144);
 ABI_ASSERT_SIZE(struct flow_totals, 40 + 8 * PORT_SEARCH_CLASSES);
-ABI_ASSERT_SIZE(struct cpu_counters, 32 + 8 * REASON_COUNT + 8);
+ABI_ASSERT_SIZE(struct cpu_counters, 40 + 8 * REASON_COUNT + CPU_SCRATCH);
 ABI_ASSERT_SIZE(struct flow_event, 136);

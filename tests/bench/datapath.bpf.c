@@ -97,33 +97,36 @@ static __always_inline int ingress_until(struct __sk_buff *skb, enum step last)
 	struct cpu_counters *counts = counters_get();
 	__u32 port, reply_port, now;
 	struct found found;
-	struct packet p;
+	struct packet *p;
 	struct flow *f;
 
-	if (!make_packet(skb) || !c || !counts || parse_packet(skb, true, &p) != PARSE_OK)
+	if (!make_packet(skb) || !c || !counts)
 		return TC_ACT_SHOT;
-	counts->packets += p.count;
-	counts->bytes += p.bytes;
-	KEEP(p);
+	p = &scratch_of(counts)->packet;
+	if (parse_packet(skb, true, p) != PARSE_OK)
+		return TC_ACT_SHOT;
+	counts->packets += p->count;
+	counts->bytes += p->bytes;
 	if (last == STEP_PARSE)
 		return TC_ACT_UNSPEC;
-	port = rule_port(c, p.protocol == IPPROTO_UDP, p.tuple.dport);
-	reply_port = rule_port(c, p.protocol == IPPROTO_UDP, p.tuple.sport);
+	port = rule_port(c, p->protocol == IPPROTO_UDP, p->tuple.dport);
+	reply_port = rule_port(c, p->protocol == IPPROTO_UDP, p->tuple.sport);
 	if (!(port & (PORT_SHAPE | PORT_LISTEN)) && !(reply_port & PORT_REPLY_IN))
 		return TC_ACT_SHOT;
 	if (last == STEP_PORTS)
 		return TC_ACT_UNSPEC;
 	now = clock_ticks();
-	if (!table_find(&p.tuple, table_hash(c, &p.tuple), &found))
+	if (!table_find(&p->tuple, table_hash(c, &p->tuple), STAGE_IN, &found))
 		return TC_ACT_SHOT;
+	KEEP(found);
 	if (last == STEP_FIND)
 		return TC_ACT_UNSPEC;
-	if (outlived(c, &p, &found, skb->ifindex, now))
+	if (outlived(c, p, &found, skb->ifindex, now))
 		return TC_ACT_SHOT;
 	f = found.flow;
-	flow_update_state(f, &p, found.direction);
-	flow_count(found.direction == DIRECTION_ORIGINAL ? &f->original : &f->reply, &p, now);
-	event_packet(c, f, found.direction, p.bytes);
+	flow_update_state(f, p, found.direction);
+	flow_count(found.direction == DIRECTION_ORIGINAL ? &f->original : &f->reply, p, now);
+	event_packet(c, f, found.direction, p->bytes);
 	return TC_ACT_UNSPEC;
 }
 

@@ -468,15 +468,17 @@ static struct oracle_flow *begin(struct oracle *o, const struct oracle_packet *p
 }
 
 /*
- * An error that comes in is about a reply that went out translated; one that goes out is about a
- * packet that came in and was translated. The flow is the one of the quote, turned around.
+ * An error that comes in is about a packet that went out translated, of either direction; one that
+ * goes out is about a packet that came in and was translated. The flow is the one of the quote,
+ * turned around; the receiver has sent what is quoted.
  */
 static bool pass_error(struct oracle *o, bool out, uint8_t *data, const struct oracle_packet *error)
 {
 	struct oracle_packet q, inverse;
 	struct oracle_flow *f;
 
-	if (!oracle_parse_quote(data, error, &q))
+	if (!oracle_parse_quote(data, error, &q) ||
+	    memcmp(error->destination, q.source, sizeof(q.source)) != 0)
 		return false;
 	inverse = q;
 	memcpy(inverse.source, q.destination, 16);
@@ -484,6 +486,8 @@ static bool pass_error(struct oracle *o, bool out, uint8_t *data, const struct o
 	inverse.sport = q.dport;
 	inverse.dport = q.sport;
 	f = oracle_find(o, &inverse, out);
+	if (!f && !out)
+		f = oracle_find(o, &inverse, out = true);
 	if (!f)
 		return false;
 	if (out)

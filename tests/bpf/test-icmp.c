@@ -456,17 +456,20 @@ static void test_without_ethernet(void **state)
 
 /* ---- left alone ---- */
 
-/* What goes out is not for this host, what comes in not about what came in. */
-static void test_wrong_hook(void **state)
+/*
+ * The first is never about what the receiver has sent, as it was; the second is no reply to it: the
+ * quote's source and the error's destination are not the same.
+ */
+static void test_not_about_the_receiver(void **state)
 {
 	for (struct error e = {.number = 0}; next_error(&e);) {
 		struct packet p;
 
-		packet_build_error(&e.outer, &e.quoted, QUOTE_ALL, &p);
-		leave_alone(*state, e.hook == ORACLE_IN ? ORACLE_OUT : ORACLE_IN, &p,
-			    "error on the other hook");
 		packet_build_error(&e.outer, &e.sent, QUOTE_ALL, &p);
 		leave_alone(*state, e.hook, &p, "quote that is translated already");
+		e.outer.destination = e.ipv6 ? "2001:db8:bad::1" : "203.0.113.99";
+		packet_build_error(&e.outer, &e.quoted, QUOTE_ALL, &p);
+		leave_alone(*state, e.hook, &p, "error to somebody else");
 	}
 }
 
@@ -716,7 +719,7 @@ int main(void)
 		cmocka_unit_test(test_wrong_checksums_stay_wrong),
 		cmocka_unit_test(test_translated_source_port),
 		cmocka_unit_test(test_without_ethernet),
-		cmocka_unit_test(test_wrong_hook),
+		cmocka_unit_test(test_not_about_the_receiver),
 		cmocka_unit_test(test_other_types),
 		cmocka_unit_test(test_echo_and_neighbours),
 		cmocka_unit_test(test_other_flows),
