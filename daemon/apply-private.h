@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The inside of apply.c (transactions, what is left over) and chain.c (from rules to what a port's
- * packets look up).
+ * The inside of apply.c (transactions, what is left over), chain.c (from rules to what a port's
+ * packets look up), action.c (what becomes of them) and marks.c (which packets look at all).
  */
 #pragma once
 
@@ -22,6 +22,7 @@ struct compiled {
 enum garbage_kind {
 	GARBAGE_SHAPE,
 	GARBAGE_ACTION,
+	GARBAGE_BALANCE,
 	GARBAGE_MATCH,
 };
 struct garbage {
@@ -58,12 +59,14 @@ struct apply {
 	struct garbage_list written;
 	struct garbage_list matches; /* in use now */
 	uint8_t *dirty;		     /* PORT_COUNT: ports to compile anew */
-	uint8_t *marked;  /* PORT_COUNT: marks that the rules ask for, in the top three bits */
+	uint8_t *marked;  /* PORT_COUNT: marks that the rules ask for, the top byte of an entry */
 	uint8_t *needed;  /* PORT_COUNT: and those that flows ask for, while they are looked at */
+	bool translating; /* a rule translates addresses */
 	bool marks_stale; /* marks of former rules may be cleared once no flow needs them */
 	uint64_t marks_since_ns;
 };
 
+uint64_t apply_now_ns(void); /* CLOCK_MONOTONIC */
 int apply_garbage_add(struct garbage_list *l, enum garbage_kind kind, uint32_t id,
 		      const struct match_key *key);
 /* An id that is free, and used from now on; 0: none is left. */
@@ -78,3 +81,16 @@ bool apply_rule_active(const struct compiled *c);
  */
 int chain_compile_ports(struct apply *a, const struct compiled *rules, size_t n, int udp,
 			uint32_t *chains, struct diag *diag);
+
+/* Writes an action for every rule that has none yet, as chain_compile_ports() does chains. */
+int action_write_all(struct apply *a, struct compiled *rules, size_t n, struct diag *diag);
+/* Leaves an action, which no new packet sees any more, to be reclaimed. */
+int action_leave(struct apply *a, uint32_t id);
+
+/* Sets the marks that rules ask for, before any of their flows can need them. */
+void marks_set(struct apply *a, const struct compiled *rules, size_t n);
+/*
+ * Clears the marks that neither a rule nor a flow needs, a while after the rules changed; then
+ * again from time to time, until the flows of former rules are gone.
+ */
+void marks_clear(struct apply *a);

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* Transactions on the rule maps: what changes, banks, marks, and what is left over. */
-#include <arpa/inet.h>
+/* Transactions on the rule maps: what changes, banks, and what is left over. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,10 +8,9 @@
 #include "daemon/apply-private.h"
 #include "daemon/datapath.h"
 
-#define GRACE_NS 1000000000ULL	/* no packet is under way for as long */
-#define MARKS_NS 10000000000ULL /* between two looks at marks that only flows may need */
+#define GRACE_NS 1000000000ULL /* no packet is under way for as long */
 
-static uint64_t now_ns(void)
+uint64_t apply_now_ns(void)
 {
 	struct timespec t;
 
@@ -35,7 +33,7 @@ int apply_garbage_add(struct garbage_list *l, enum garbage_kind kind, uint32_t i
 	more = &l->items[l->n++];
 	memset(more, 0, sizeof(*more));
 	more->kind = kind;
-	more->since_ns = now_ns();
+	more->since_ns = apply_now_ns();
 	more->id = id;
 	if (key)
 		more->key = *key;
@@ -51,6 +49,9 @@ static void garbage_dispose(struct apply *a, const struct garbage *g)
 	case GARBAGE_ACTION:
 		a->actions.used[g->id] = ID_FREE;
 		break;
+	case GARBAGE_BALANCE:
+		datapath_balance_delete(a->datapath, g->id);
+		break;
 	case GARBAGE_MATCH:
 		datapath_match_delete(a->datapath, &g->key);
 		break;
@@ -59,7 +60,7 @@ static void garbage_dispose(struct apply *a, const struct garbage *g)
 
 static void garbage_collect(struct apply *a)
 {
-	uint64_t now = now_ns();
+	uint64_t now = apply_now_ns();
 	size_t i = 0;
 
 	while (i < a->garbage.n && now - a->garbage.items[i].since_ns > GRACE_NS)
@@ -106,7 +107,7 @@ static int adopt_ids(struct apply *a)
 	const struct port_entry *ports = datapath_ports(a->datapath);
 	const struct shape *shapes = datapath_shapes(a->datapath);
 	struct match_key key, *last = NULL;
-	uint32_t action;
+	uint32_t action, balance = 0;
 	int r = 0;
 
 	for (uint32_t p = 0; p < PORT_COUNT; p++) {
@@ -131,6 +132,13 @@ static int adopt_ids(struct apply *a)
 		if (r < 0)
 			return r;
 		last = &key;
+	}
+	/* Some may be of a change that was never finished. */
+	while ((balance = datapath_balance_next(a->datapath, balance))) {
+		a->actions.used[balance] = ID_LEAVING;
+		r = apply_garbage_add(&a->garbage, GARBAGE_BALANCE, balance, NULL);
+		if (r < 0)
+			return r;
 	}
 	for (uint32_t id = 1; id < ACTION_COUNT && r == 0; id++)
 		if (a->actions.used[id])
@@ -221,116 +229,6 @@ static void dirty_ports(struct apply *a, const struct rule *r)
 		memset(a->dirty + PORT_INDEX(udp, r->ports.first), 1,
 		       r->ports.last - r->ports.first + 1);
 	}
-}
-
-static uint32_t marks_of(const struct apply *a, uint32_t port)
-{
-	return (uint32_t)a->marked[port] << 24;
-}
-
-static void mark_ports(struct apply *a, const struct rule *r)
-{
-	for (int udp = 0; udp < 2; udp++) {
-		if (!(r->protocols & (udp ? RULE_UDP : RULE_TCP)))
-			continue;
-		for (uint32_t p = r->ports.first; p <= r->ports.last; p++)
-			a->marked[PORT_INDEX(udp, p)] |= PORT_LISTEN >> 24;
-		for (size_t t = 0; t < r->n_targets; t++)
-			for (uint32_t p = r->targets[t].ports.first; p <= r->targets[t].ports.last;
-			     p++)
-				a->marked[PORT_INDEX(udp, p)] |=
-					(r->targets[t].address.family ? PORT_REPLY_IN
-								      : PORT_REPLY_OUT) >>
-					24;
-	}
-}
-
-/* Sets marks before any flow can need them; clearing waits: see marks_clear(). */
-static void marks_set(struct apply *a, const struct compiled *rules, size_t n)
-{
-	struct port_entry *ports = datapath_ports(a->datapath);
-
-	memset(a->marked, 0, PORT_COUNT);
-	for (size_t i = 0; i < n; i++)
-		if (apply_rule_active(&rules[i]))
-			mark_ports(a, rules[i].rule);
-	for (uint32_t p = 0; p < PORT_COUNT; p++)
-		if (marks_of(a, p) & ~ports[p].bank[0])
-			for (int bank = 0; bank < 2; bank++)
-				ports[p].bank[bank] |= marks_of(a, p);
-	a->marks_stale = true;
-	a->marks_since_ns = now_ns();
-}
-
-/* Is any port marked for which no rule asks? */
-static bool marks_left_over(const struct apply *a)
-{
-	const struct port_entry *ports = datapath_ports(a->datapath);
-
-	for (uint32_t p = 0; p < PORT_COUNT; p++)
-		if ((ports[p].bank[0] | ports[p].bank[1]) & PORT_MARKS & ~marks_of(a, p))
-			return true;
-	return false;
-}
-
-/*
- * Clears the marks that neither a rule nor a flow needs, a while after the rules changed; then
- * again from time to time, until the flows of former rules are gone.
- */
-static void marks_clear(struct apply *a)
-{
-	struct port_entry *ports = datapath_ports(a->datapath);
-	uint32_t n;
-	const struct flow *flows = datapath_flows(a->datapath, &n);
-
-	if (!a->marks_stale || now_ns() - a->marks_since_ns < MARKS_NS)
-		return;
-	a->marks_since_ns = now_ns();
-	a->marks_stale = marks_left_over(a);
-	if (!a->marks_stale)
-		return;
-	memcpy(a->needed, a->marked, PORT_COUNT);
-	for (uint32_t i = 1; i < n; i++) {
-		bool udp = flows[i].flags & FLOW_UDP;
-
-		if (flows[i].state == FLOW_FREE)
-			continue;
-		a->needed[PORT_INDEX(udp, ntohs(flows[i].original.dport))] |= PORT_LISTEN >> 24;
-		a->needed[PORT_INDEX(udp, ntohs(flows[i].reply.sport))] |= PORT_REPLY_OUT >> 24;
-	}
-	for (uint32_t p = 0; p < PORT_COUNT; p++) {
-		for (int bank = 0; bank < 2; bank++) {
-			uint32_t entry = ports[p].bank[bank];
-
-			entry = (entry & ~PORT_MARKS) | (uint32_t)a->needed[p] << 24;
-			if (entry != ports[p].bank[bank])
-				ports[p].bank[bank] = entry;
-		}
-	}
-}
-
-static int write_actions(struct apply *a, struct compiled *rules, size_t n)
-{
-	for (size_t i = 0; i < n; i++) {
-		const struct rule *r = rules[i].rule;
-		struct action *action;
-
-		if (rules[i].action)
-			continue;
-		rules[i].action = apply_take_id(&a->actions);
-		if (!rules[i].action)
-			return -ENOSPC;
-		rules[i].fresh = true;
-		action = &datapath_actions(a->datapath)[rules[i].action];
-		memset(action, 0, sizeof(*action));
-		action->rule = rules[i].id;
-		action->listen_first = r->ports.first;
-		action->target.port_first = r->targets[0].ports.first;
-		if (r->ports.first != r->ports.last &&
-		    r->targets[0].ports.first == r->targets[0].ports.last)
-			action->target.flags |= TARGET_FOLDED;
-	}
-	return 0;
 }
 
 /* Points the ports of one bank at their new chains; the old ones are garbage once both are. */
@@ -445,8 +343,7 @@ static int leave_actions(struct apply *a, const struct compiled *rules, size_t n
 			now++;
 		if (now < n && rules[now].id == a->compiled[old].id && rules[now].action == action)
 			continue;
-		a->actions.used[action] = ID_LEAVING;
-		if (apply_garbage_add(&a->garbage, GARBAGE_ACTION, action, NULL) < 0)
+		if (action_leave(a, action) < 0)
 			r = -ENOMEM;
 	}
 	return r;
@@ -489,7 +386,7 @@ int apply_rules(struct apply *a, const struct apply_input *input, struct diag *d
 	if (chains && rules)
 		r = compile_rules(a, input, rules);
 	if (r == 0)
-		r = write_actions(a, rules, n);
+		r = action_write_all(a, rules, n, diag);
 	for (int udp = 0; r == 0 && udp < 2; udp++)
 		r = chain_compile_ports(a, rules, n, udp, chains, diag);
 	if (r < 0) {

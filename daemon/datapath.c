@@ -536,6 +536,26 @@ int datapath_match_next(struct datapath *d, const struct match_key *key, struct 
 	return r < 0 ? r : bpf_map_lookup_elem(fd, ret_next, ret_action);
 }
 
+int datapath_balance_set(struct datapath *d, uint32_t action, const struct balance *balance)
+{
+	return bpf_map_update_elem(bpf_map__fd(d->skeleton->maps.balances), &action, balance,
+				   BPF_ANY);
+}
+
+int datapath_balance_delete(struct datapath *d, uint32_t action)
+{
+	return bpf_map_delete_elem(bpf_map__fd(d->skeleton->maps.balances), &action);
+}
+
+uint32_t datapath_balance_next(struct datapath *d, uint32_t action)
+{
+	uint32_t next;
+	int r = bpf_map_get_next_key(bpf_map__fd(d->skeleton->maps.balances),
+				     action ? &action : NULL, &next);
+
+	return r < 0 || next >= ACTION_COUNT ? 0 : next;
+}
+
 int datapath_local_set(struct datapath *d, const struct local_key *key, bool present)
 {
 	int fd = bpf_map__fd(d->skeleton->maps.locals);

@@ -61,6 +61,10 @@ int datapath_match_delete(struct datapath *d, const struct match_key *key);
 /* Walks the match table: NULL starts. 0, or -ENOENT at the end. */
 int datapath_match_next(struct datapath *d, const struct match_key *key, struct match_key *ret_next,
 			uint32_t *ret_action);
+int datapath_balance_set(struct datapath *d, uint32_t action, const struct balance *balance);
+int datapath_balance_delete(struct datapath *d, uint32_t action);
+/* Walks the actions that have one: 0 starts, and is the end. Not while any is deleted. */
+uint32_t datapath_balance_next(struct datapath *d, uint32_t action);
 int datapath_local_set(struct datapath *d, const struct local_key *key, bool present);
 int datapath_local_next(struct datapath *d, const struct local_key *key,
 			struct local_key *ret_next);

@@ -89,16 +89,23 @@ static struct ruleset *read_rules(const char *const *texts)
 	return set;
 }
 
-void world_apply(struct world *w, const char *const *rules)
+int world_try_apply(struct world *w, const char *const *rules, struct diag *diag)
 {
 	struct apply_input input = {.resolve = resolve_interface};
-	struct diag diag = {.n_items = 0};
 	struct ruleset *set = read_rules(rules);
 	int r;
 
 	input.rules = set;
-	r = apply_rules(w->apply, &input, &diag);
+	r = apply_rules(w->apply, &input, diag);
 	ruleset_free(set);
+	return r;
+}
+
+void world_apply(struct world *w, const char *const *rules)
+{
+	struct diag diag = {.n_items = 0};
+	int r = world_try_apply(w, rules, &diag);
+
 	if (r < 0)
 		fail_with(&diag, "apply_rules", r);
 }

@@ -35,6 +35,8 @@ void world_free(struct world *w);
 
 /* Other rules in place of the former; their flows stay. */
 void world_apply(struct world *w, const char *const *rules);
+/* The same, where it may be refused: what apply_rules() returns. */
+int world_try_apply(struct world *w, const char *const *rules, struct diag *diag);
 /* An address of this host, for rules without a listen address. */
 void world_add_local(struct world *w, const char *address);
 

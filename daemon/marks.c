@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Marks of ports, and of the whole, tell packets that nothing can concern them: they are set before
+ * a rule comes into force, and cleared once neither a rule nor a flow needs them.
+ */
+#include <arpa/inet.h>
+#include <string.h>
+
+#include "daemon/apply-private.h"
+#include "daemon/datapath.h"
+
+#define LOOK_NS 10000000000ULL /* between two looks at marks that only flows may need */
+
+/* Of ports that flows are sent to: answers are translated as they leave. */
+#define MARKS_TARGET PORT_REPLY_OUT
+/* And where addresses change, or a client may be its own server: everything at both hooks. */
+#define MARKS_TRANSLATED (PORT_REPLY_OUT | PORT_REPLY_IN | PORT_SNAT_OUT)
+
+static void mark(uint8_t *marks, bool udp, const struct port_range *ports, uint32_t bits)
+{
+	for (uint32_t p = ports->first; p <= ports->last; p++)
+		marks[PORT_INDEX(udp, p)] |= bits >> 24;
+}
+
+static void mark_port(uint8_t *marks, bool udp, __be16 port, uint32_t bits)
+{
+	marks[PORT_INDEX(udp, ntohs(port))] |= bits >> 24;
+}
+
+static bool rule_sets_source(const struct rule *r)
+{
+	return r->masquerade || r->snat.family;
+}
+
+static void mark_rule(struct apply *a, const struct rule *r)
+{
+	a->translating |= rule_sets_source(r);
+	for (size_t t = 0; t < r->n_targets; t++)
+		a->translating |= r->targets[t].address.family != 0;
+	for (int udp = 0; udp < 2; udp++) {
+		if (!(r->protocols & (udp ? RULE_UDP : RULE_TCP)))
+			continue;
+		mark(a->marked, udp, &r->ports, PORT_LISTEN);
+		for (size_t t = 0; t < r->n_targets; t++) {
+			const struct rule_target *target = &r->targets[t];
+
+			mark(a->marked, udp, &target->ports,
+			     rule_sets_source(r) || target->address.family ? MARKS_TRANSLATED
+									   : MARKS_TARGET);
+		}
+	}
+}
+
+static bool flow_translates(const struct flow *f)
+{
+	return f->flags & (FLOW_SNAT | FLOW_LOCAL) ||
+	       memcmp(f->reply.saddr, f->original.daddr, sizeof(f->reply.saddr)) != 0;
+}
+
+/* What a flow needs, whatever has become of its rule. Returns whether it translates an address. */
+static bool mark_flow(uint8_t *marks, const struct flow *f)
+{
+	bool udp = f->flags & FLOW_UDP, translates = flow_translates(f);
+
+	mark_port(marks, udp, f->original.dport, PORT_LISTEN);
+	mark_port(marks, udp, f->reply.sport, translates ? MARKS_TRANSLATED : MARKS_TARGET);
+	return translates;
+}
+
+static uint32_t marks_of(const uint8_t *marks, uint32_t port)
+{
+	return (uint32_t)marks[port] << 24;
+}
+
+void marks_set(struct apply *a, const struct compiled *rules, size_t n)
+{
+	struct port_entry *ports = datapath_ports(a->datapath);
+
+	memset(a->marked, 0, PORT_COUNT);
+	a->translating = false;
+	for (size_t i = 0; i < n; i++)
+		if (apply_rule_active(&rules[i]))
+			mark_rule(a, rules[i].rule);
+	for (uint32_t p = 0; p < PORT_COUNT; p++)
+		if (marks_of(a->marked, p) & ~ports[p].bank[0])
+			for (int bank = 0; bank < 2; bank++)
+				ports[p].bank[bank] |= marks_of(a->marked, p);
+	if (a->translating)
+		datapath_config(a->datapath)->fragments = 1;
+	a->marks_stale = true;
+	a->marks_since_ns = apply_now_ns();
+}
+
+/* Is there a mark for which no rule asks? */
+static bool marks_left_over(const struct apply *a)
+{
+	const struct port_entry *ports = datapath_ports(a->datapath);
+
+	if (datapath_config(a->datapath)->fragments && !a->translating)
+		return true;
+	for (uint32_t p = 0; p < PORT_COUNT; p++)
+		if ((ports[p].bank[0] | ports[p].bank[1]) & PORT_MARKS & ~marks_of(a->marked, p))
+			return true;
+	return false;
+}
+
+static void write_marks(struct apply *a, const uint8_t *marks)
+{
+	struct port_entry *ports = datapath_ports(a->datapath);
+
+	for (uint32_t p = 0; p < PORT_COUNT; p++) {
+		for (int bank = 0; bank < 2; bank++) {
+			uint32_t entry = ports[p].bank[bank];
+
+			entry = (entry & ~PORT_MARKS) | marks_of(marks, p);
+			if (entry != ports[p].bank[bank])
+				ports[p].bank[bank] = entry;
+		}
+	}
+}
+
+void marks_clear(struct apply *a)
+{
+	bool translating = a->translating;
+	uint32_t n;
+	const struct flow *flows = datapath_flows(a->datapath, &n);
+
+	if (!a->marks_stale || apply_now_ns() - a->marks_since_ns < LOOK_NS)
+		return;
+	a->marks_since_ns = apply_now_ns();
+	a->marks_stale = marks_left_over(a);
+	if (!a->marks_stale)
+		return;
+	memcpy(a->needed, a->marked, PORT_COUNT);
+	for (uint32_t i = 1; i < n; i++)
+		if (flows[i].state != FLOW_FREE)
+			translating |= mark_flow(a->needed, &flows[i]);
+	write_marks(a, a->needed);
+	datapath_config(a->datapath)->fragments = translating;
+}
