@@ -105,42 +105,6 @@ bool rule_conflicts(const struct rule *a, const struct rule *b)
 	       rule_sources_tie(a, b);
 }
 
-static bool rule_uses_target_address(const struct rule *r)
-{
-	for (size_t i = 0; i < r->n_targets; i++)
-		if (r->targets[i].address.family != 0)
-			return true;
-	return false;
-}
-
-static bool rule_uses_targets(const struct rule *r)
-{
-	return r->n_targets > 1;
-}
-
-static bool rule_uses_weight(const struct rule *r)
-{
-	for (size_t i = 0; i < r->n_targets; i++)
-		if (r->targets[i].weight != 1)
-			return true;
-	return false;
-}
-
-static bool rule_uses_balance(const struct rule *r)
-{
-	return r->balance != RULE_BALANCE_HASH;
-}
-
-static bool rule_uses_masquerade(const struct rule *r)
-{
-	return r->masquerade;
-}
-
-static bool rule_uses_snat(const struct rule *r)
-{
-	return r->snat.family != 0;
-}
-
 static bool rule_uses_max_flows(const struct rule *r)
 {
 	return r->max_flows != 0;
@@ -163,13 +127,6 @@ static const struct {
 	const char *what;
 	const char *hint;
 } rule_gaps[] = {
-	{RULE_PART_TARGET_ADDRESS, rule_uses_target_address, "a target on another address",
-	 "leave the address out: the target is a port of the same host"},
-	{RULE_PART_TARGET_SECOND, rule_uses_targets, "more than one target", "keep one target"},
-	{RULE_PART_WEIGHT, rule_uses_weight, "\"weight\"", "leave it out"},
-	{RULE_PART_MASQUERADE, rule_uses_masquerade, "\"masquerade\"", "leave it out"},
-	{RULE_PART_SNAT, rule_uses_snat, "\"snat\"", "leave it out"},
-	{RULE_PART_BALANCE, rule_uses_balance, "\"balance\" other than hash", "leave it out"},
 	{RULE_PART_MAX_FLOWS, rule_uses_max_flows, "\"max-flows\"",
 	 "leave it out; \"flows-max\" of the configuration limits all flows together"},
 	{RULE_PART_RATE, rule_uses_rate, "\"rate\"", "leave it out"},

@@ -208,6 +208,14 @@ static bool address_is_no_host(const struct ip_prefix *a)
 	return (a->bytes[0] & 0xf0) == 0xe0 || memcmp(a->bytes, broadcast, sizeof(broadcast)) == 0;
 }
 
+static bool address_is_loopback(const struct ip_prefix *a)
+{
+	static const uint8_t last[] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1};
+
+	return a->family == AF_INET ? a->bytes[0] == 127
+				    : memcmp(a->bytes, last, sizeof(last)) == 0;
+}
+
 /* What is wrong with an address that is well written; the first that applies is reported. */
 static const struct {
 	unsigned uses; /* of enum address_use */
@@ -220,6 +228,8 @@ static const struct {
 	{ADDRESS_TARGET | ADDRESS_SNAT, address_is_prefix, "is not one address",
 	 "a prefix cannot stand here"},
 	{ADDRESS_TARGET | ADDRESS_SNAT, address_is_no_host, "is not the address of a host", NULL},
+	{ADDRESS_SNAT, address_is_loopback, "is an address that no packet leaves this host with",
+	 "write an address that answers come back to, or \"masquerade\""},
 	{ADDRESS_LISTEN, address_is_unspecified, "is no destination of a packet",
 	 "leave it out for every address of this host, or write \"*\" for every destination"},
 	{ADDRESS_FROM, address_is_unspecified, "is no source of a packet",
@@ -478,10 +488,6 @@ static void rule_read_weight(struct rule_parser *p, const struct scan_word *targ
 		if (!rule_take_value(p, &keyword, "a number", false, &word))
 			continue;
 		rule_read_number(p, &keyword, &word, RULE_WEIGHT_MAX, ret);
-		if (p->rule.spans[RULE_PART_WEIGHT].length == 0) {
-			keyword = scan_word_join(&keyword, &word);
-			rule_mark(p, RULE_PART_WEIGHT, &keyword);
-		}
 	}
 }
 
@@ -507,8 +513,6 @@ static void rule_read_target(struct rule_parser *p, const struct scan_word *word
 		rule_read_ports(p, &ports, &t.ports);
 		if (!good)
 			t.ports = (struct port_range){0};
-		if (address.length > 0 && p->rule.spans[RULE_PART_TARGET_ADDRESS].length == 0)
-			rule_mark(p, RULE_PART_TARGET_ADDRESS, &address);
 	}
 	rule_check_target_twice(p, word, &t);
 	rule_read_weight(p, word, &t.weight);
@@ -517,8 +521,6 @@ static void rule_read_target(struct rule_parser *p, const struct scan_word *word
 		scan_error(&p->scan, word, NULL, "more than %d targets", RULE_TARGETS_MAX);
 		return;
 	}
-	if (p->n_targets == 1)
-		rule_mark(p, RULE_PART_TARGET_SECOND, word);
 	p->target_words[p->n_targets] = *word;
 	p->targets[p->n_targets++] = t;
 }
@@ -936,10 +938,17 @@ static bool rule_target_is_self(const struct rule *r, const struct rule_target *
 	       (r->listen == RULE_LISTEN_PREFIX && ip_prefix_equal(&t->address, &r->listen_prefix));
 }
 
-/* Among several targets this host may be one; alone it would be a rule that does nothing. */
+/*
+ * Among several targets this host may be one, and a new source may be all that is wanted of
+ * packets in transit; else it would be a rule that does nothing.
+ */
 static void rule_check_self(struct rule_parser *p)
 {
+	unsigned source = 1U << RULE_PART_SNAT | 1U << RULE_PART_MASQUERADE;
+
 	if (p->n_targets != 1 || !rule_target_is_self(&p->rule, &p->targets[0]))
+		return;
+	if (p->rule.listen != RULE_LISTEN_LOCAL && (p->seen | p->guessed) & source)
 		return;
 	scan_error(&p->scan, &p->target_words[0], "write another port",
 		   "port %.*s is redirected to itself", SCAN_SHOW(&p->target_words[0]));

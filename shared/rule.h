@@ -64,10 +64,8 @@ struct rule_target {
 /* Parts of a rule's text that messages point at. */
 enum rule_part {
 	RULE_PART_LISTEN,
-	RULE_PART_TARGETS,	  /* the whole list */
-	RULE_PART_TARGET_ADDRESS, /* the first target that has an address */
-	RULE_PART_TARGET_SECOND,  /* the second target */
-	RULE_PART_WEIGHT,	  /* the first `weight N` */
+	RULE_PART_TARGETS, /* the whole list */
+	RULE_PART_WEIGHT,  /* where it stands among the options, which is wrong */
 	RULE_PART_ON,
 	RULE_PART_FROM,
 	RULE_PART_NAME,

@@ -35,8 +35,10 @@ static inline struct ip_prefix random_address(uint8_t family)
 
 	for (unsigned i = 0; i < a.length / 8U; i++)
 		a.bytes[i] = below(3) ? (uint8_t)below(256) : 0;
-	/* Neither multicast nor unspecified nor mapped. */
+	/* Neither multicast nor unspecified nor loopback nor mapped. */
 	a.bytes[0] = family == AF_INET ? (uint8_t)(1 + below(223)) : 0x20;
+	if (a.bytes[0] == 127)
+		a.bytes[0] = 128;
 	return a;
 }
 

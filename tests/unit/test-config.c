@@ -199,7 +199,7 @@ static void test_add_rule(void **state)
 	assert_int_equal(diag.items[0].column, 7);
 	assert_string_equal(diag.items[0].text, "tcp 2 ot 3");
 	diag_clear(&diag);
-	assert_int_equal(config_add_rule(c, "tcp 2 to 10.0.0.1:3", "command line", &diag), -EINVAL);
+	assert_int_equal(config_add_rule(c, "tcp 2 to 3 rate 1/s", "command line", &diag), -EINVAL);
 	assert_int_equal(diag.items[0].code, DIAG_UNSUPPORTED);
 	diag_clear(&diag);
 	assert_int_equal(config_add_rule(c, "tcp 2 to 4 name a", "command line", &diag), 0);
