@@ -570,6 +570,26 @@ int datapath_local_next(struct datapath *d, const struct local_key *key, struct 
 	return bpf_map_get_next_key(bpf_map__fd(d->skeleton->maps.locals), key, ret_next);
 }
 
+int datapath_source_set(struct datapath *d, const struct source_key *key,
+			const struct source_value *value)
+{
+	return bpf_map_update_elem(bpf_map__fd(d->skeleton->maps.sources), key, value, BPF_ANY);
+}
+
+int datapath_source_delete(struct datapath *d, const struct source_key *key)
+{
+	return bpf_map_delete_elem(bpf_map__fd(d->skeleton->maps.sources), key);
+}
+
+int datapath_source_next(struct datapath *d, const struct source_key *key,
+			 struct source_key *ret_next, struct source_value *ret_value)
+{
+	int fd = bpf_map__fd(d->skeleton->maps.sources);
+	int r = bpf_map_get_next_key(fd, key, ret_next);
+
+	return r < 0 ? r : bpf_map_lookup_elem(fd, ret_next, ret_value);
+}
+
 int datapath_counters(struct datapath *d, struct cpu_counters *ret_sum)
 {
 	uint32_t zero = 0;

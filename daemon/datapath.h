@@ -68,6 +68,12 @@ uint32_t datapath_balance_next(struct datapath *d, uint32_t action);
 int datapath_local_set(struct datapath *d, const struct local_key *key, bool present);
 int datapath_local_next(struct datapath *d, const struct local_key *key,
 			struct local_key *ret_next);
+int datapath_source_set(struct datapath *d, const struct source_key *key,
+			const struct source_value *value);
+int datapath_source_delete(struct datapath *d, const struct source_key *key);
+/* Walks the sources: NULL starts. 0, or -ENOENT at the end. */
+int datapath_source_next(struct datapath *d, const struct source_key *key,
+			 struct source_key *ret_next, struct source_value *ret_value);
 int datapath_counters(struct datapath *d, struct cpu_counters *ret_sum);
 
 /* The registry: one JSON text a rule. Writing NULL deletes. Reading: the caller frees. */

@@ -11,6 +11,7 @@
 
 #include "daemon/datapath.h"
 #include "daemon/netlink.h"
+#include "daemon/sources.h"
 #include "shared/log.h"
 
 #define GROUPS                                                                                     \
@@ -33,6 +34,8 @@ struct links {
 	struct local_key *locals; /* of the dump that runs */
 	size_t n_locals;
 	bool locals_stale; /* a route or address changed */
+	struct sources *sources;
+	bool sources_stale; /* an address changed */
 };
 
 static struct link_entry *find_index(const struct links *l, uint32_t ifindex)
@@ -211,6 +214,15 @@ static int sync_locals(struct links *l)
 	return 0;
 }
 
+static int sync_sources(struct links *l)
+{
+	int r = sources_sync(l->sources);
+
+	if (r == 0)
+		l->sources_stale = false;
+	return r;
+}
+
 static int on_message(const struct nlmsghdr *m, void *userdata)
 {
 	struct links *l = userdata;
@@ -226,7 +238,7 @@ static int on_message(const struct nlmsghdr *m, void *userdata)
 		return 0;
 	case RTM_NEWADDR:
 	case RTM_DELADDR:
-		l->locals_stale = true;
+		l->locals_stale = l->sources_stale = true;
 		return 0;
 	}
 	return 0;
@@ -256,11 +268,13 @@ static int on_readable(sd_event_source *s, int fd, uint32_t revents, void *userd
 	if (r == -ENOBUFS) {
 		/* Too many changes at once for the socket: look at everything anew. */
 		netlink_receive(fd, on_message, l);
-		l->locals_stale = true;
+		l->locals_stale = l->sources_stale = true;
 		r = dump_links(l);
 	}
 	if (r == 0 && l->locals_stale)
 		r = sync_locals(l);
+	if (r == 0 && l->sources_stale)
+		r = sync_sources(l);
 	if (r < 0)
 		log_warning("cannot follow the host's interfaces and addresses: %s", strerror(-r));
 	l->handler.settled(l->handler.userdata);
@@ -285,6 +299,10 @@ int links_new(sd_event *event, struct datapath *d, const struct links_handler *h
 	if (r == 0)
 		r = sync_locals(l);
 	if (r == 0)
+		r = sources_new(d, &l->sources);
+	if (r == 0)
+		r = sync_sources(l);
+	if (r == 0)
 		r = sd_event_add_io(event, &l->source, l->fd, EPOLLIN, on_readable, l);
 	if (r < 0)
 		return r;
@@ -300,6 +318,7 @@ struct links *links_free(struct links *l)
 	closep(&l->fd);
 	free(l->entries);
 	free(l->locals);
+	sources_free(l->sources);
 	free(l);
 	return NULL;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What the host has: its interfaces, and the destinations that are its own (routes of type local).
- * Follows both over rtnetlink. Own destinations go straight into the datapath's `locals`; of
- * interfaces the owner is told.
+ * What the host has: its interfaces, the destinations that are its own (routes of type local), and
+ * its addresses. Follows all over rtnetlink. Own destinations go straight into the datapath's
+ * `locals`, addresses into its `sources`; of interfaces the owner is told.
  */
 #pragma once
 
@@ -25,7 +25,7 @@ struct links_handler {
 	void *userdata;
 };
 
-/* Reads both, calling `appeared` for every interface, then follows. */
+/* Reads all, calling `appeared` for every interface, then follows. */
 int links_new(sd_event *event, struct datapath *d, const struct links_handler *handler,
 	      struct links **ret);
 struct links *links_free(struct links *l); /* takes NULL, returns NULL */
