@@ -32,11 +32,30 @@ static bool rule_sets_source(const struct rule *r)
 	return r->masquerade || r->snat.family;
 }
 
+static bool rule_translates(const struct rule *r)
+{
+	for (size_t t = 0; t < r->n_targets; t++)
+		if (r->targets[t].address.family)
+			return true;
+	return rule_sets_source(r);
+}
+
+/* What a rule asks of later fragments: FRAGMENTS_*. */
+static uint32_t rule_fragments(const struct rule *r)
+{
+	if (!rule_translates(r))
+		return 0;
+	return r->listen == RULE_LISTEN_LOCAL ? FRAGMENTS_LOCAL : FRAGMENTS_ANY;
+}
+
+static uint32_t larger(uint32_t a, uint32_t b)
+{
+	return a > b ? a : b;
+}
+
 static void mark_rule(struct apply *a, const struct rule *r)
 {
-	a->translating |= rule_sets_source(r);
-	for (size_t t = 0; t < r->n_targets; t++)
-		a->translating |= r->targets[t].address.family != 0;
+	a->fragments = larger(a->fragments, rule_fragments(r));
 	for (int udp = 0; udp < 2; udp++) {
 		if (!(r->protocols & (udp ? RULE_UDP : RULE_TCP)))
 			continue;
@@ -74,10 +93,11 @@ static uint32_t marks_of(const uint8_t *marks, uint32_t port)
 
 void marks_set(struct apply *a, const struct compiled *rules, size_t n)
 {
+	struct datapath_config *config = datapath_config(a->datapath);
 	struct port_entry *ports = datapath_ports(a->datapath);
 
 	memset(a->marked, 0, PORT_COUNT);
-	a->translating = false;
+	a->fragments = 0;
 	for (size_t i = 0; i < n; i++)
 		if (apply_rule_active(&rules[i]))
 			mark_rule(a, rules[i].rule);
@@ -85,8 +105,7 @@ void marks_set(struct apply *a, const struct compiled *rules, size_t n)
 		if (marks_of(a->marked, p) & ~ports[p].bank[0])
 			for (int bank = 0; bank < 2; bank++)
 				ports[p].bank[bank] |= marks_of(a->marked, p);
-	if (a->translating)
-		datapath_config(a->datapath)->fragments = 1;
+	config->fragments = larger(config->fragments, a->fragments);
 	a->marks_stale = true;
 	a->marks_since_ns = apply_now_ns();
 }
@@ -96,7 +115,7 @@ static bool marks_left_over(const struct apply *a)
 {
 	const struct port_entry *ports = datapath_ports(a->datapath);
 
-	if (datapath_config(a->datapath)->fragments && !a->translating)
+	if (datapath_config(a->datapath)->fragments > a->fragments)
 		return true;
 	for (uint32_t p = 0; p < PORT_COUNT; p++)
 		if ((ports[p].bank[0] | ports[p].bank[1]) & PORT_MARKS & ~marks_of(a->marked, p))
@@ -121,7 +140,8 @@ static void write_marks(struct apply *a, const uint8_t *marks)
 
 void marks_clear(struct apply *a)
 {
-	bool translating = a->translating;
+	struct datapath_config *config = datapath_config(a->datapath);
+	bool translating = false;
 	uint32_t n;
 	const struct flow *flows = datapath_flows(a->datapath, &n);
 
@@ -136,5 +156,7 @@ void marks_clear(struct apply *a)
 		if (flows[i].state != FLOW_FREE)
 			translating |= mark_flow(a->needed, &flows[i]);
 	write_marks(a, a->needed);
-	datapath_config(a->datapath)->fragments = translating;
+	/* Flows of former rules are looked after as those rules asked. */
+	if (!translating)
+		config->fragments = a->fragments;
 }

@@ -237,18 +237,18 @@ static void test_too_many(void **state)
 static const struct {
 	const char *rule;
 	uint16_t target, target_last;
-	uint32_t marks;
-	bool translating;
+	uint32_t marks, fragments;
 } mark_cases[] = {
-	{"udp 1000 to 2000", 2000, 2000, PORT_REPLY_OUT, false},
-	{"udp 1000 to 2000,2010", 2010, 2010, PORT_REPLY_OUT, false},
-	{"udp 1000-1009 to 2000-2009", 2000, 2009, PORT_REPLY_OUT, false},
-	{"udp 1000 to 10.0.0.1:2000", 2000, 2000, ALL_REPLIES, true},
-	{"udp 1000-1009 to 10.0.0.1:2000-2009", 2000, 2009, ALL_REPLIES, true},
-	{"udp 1000-1009 to 3000,10.0.0.1:2000", 2000, 2000, ALL_REPLIES, true},
-	{"udp 1000-1009 to 3000,10.0.0.1:2000", 3000, 3000, PORT_REPLY_OUT, true},
-	{"udp *:1000 to 2000 masquerade", 2000, 2000, ALL_REPLIES, true},
-	{"udp *:1000 to 2000,2010 snat 10.0.0.9", 2010, 2010, ALL_REPLIES, true},
+	{"udp 1000 to 2000", 2000, 2000, PORT_REPLY_OUT, 0},
+	{"udp 1000 to 2000,2010", 2010, 2010, PORT_REPLY_OUT, 0},
+	{"udp 1000-1009 to 2000-2009", 2000, 2009, PORT_REPLY_OUT, 0},
+	{"udp 10.0.0.0/8:1000 to 10.0.0.1:2000", 2000, 2000, ALL_REPLIES, FRAGMENTS_ANY},
+	{"udp 1000 to 10.0.0.1:2000", 2000, 2000, ALL_REPLIES, FRAGMENTS_LOCAL},
+	{"udp 1000-1009 to 10.0.0.1:2000-2009", 2000, 2009, ALL_REPLIES, FRAGMENTS_LOCAL},
+	{"udp 1000-1009 to 3000,10.0.0.1:2000", 2000, 2000, ALL_REPLIES, FRAGMENTS_LOCAL},
+	{"udp 1000-1009 to 3000,10.0.0.1:2000", 3000, 3000, PORT_REPLY_OUT, FRAGMENTS_LOCAL},
+	{"udp *:1000 to 2000 masquerade", 2000, 2000, ALL_REPLIES, FRAGMENTS_ANY},
+	{"udp *:1000 to 2000,2010 snat 10.0.0.9", 2010, 2010, ALL_REPLIES, FRAGMENTS_ANY},
 };
 
 static void test_marks(void **state)
@@ -264,8 +264,7 @@ static void test_marks(void **state)
 		for (uint16_t p = first; p <= last; p++)
 			assert_int_equal(marks(w, true, p), mark_cases[i].marks);
 		assert_int_equal(marks(w, false, first), 0);
-		assert_int_equal(datapath_config(w->datapath)->fragments,
-				 mark_cases[i].translating);
+		assert_int_equal(datapath_config(w->datapath)->fragments, mark_cases[i].fragments);
 		world_apply(w, NO_RULES);
 		/* Not before those are gone that a rule in force may have begun. */
 		assert_int_equal(marks(w, true, first), mark_cases[i].marks);
@@ -279,13 +278,12 @@ static void test_marks(void **state)
 
 static const struct {
 	struct flow flow;
-	uint32_t marks;
-	bool translating;
+	uint32_t marks, fragments;
 } flow_cases[] = {
-	{{.flags = FLOW_UDP}, PORT_REPLY_OUT, false},
-	{{.flags = FLOW_UDP, .reply = {.saddr = {1}}}, ALL_REPLIES, true},
-	{{.flags = FLOW_UDP | FLOW_SNAT}, ALL_REPLIES, true},
-	{{.flags = FLOW_UDP | FLOW_LOCAL}, ALL_REPLIES, true},
+	{{.flags = FLOW_UDP}, PORT_REPLY_OUT, 0},
+	{{.flags = FLOW_UDP, .reply = {.saddr = {1}}}, ALL_REPLIES, FRAGMENTS_ANY},
+	{{.flags = FLOW_UDP | FLOW_SNAT}, ALL_REPLIES, FRAGMENTS_ANY},
+	{{.flags = FLOW_UDP | FLOW_LOCAL}, ALL_REPLIES, FRAGMENTS_ANY},
 };
 
 /* A flow keeps what it needs, whatever becomes of its rule. */
@@ -301,14 +299,13 @@ static void test_marks_of_flows(void **state)
 		flow.state = FLOW_UDP_REPLIED;
 		flow.original.dport = htons(1000);
 		flow.reply.sport = htons(2000);
-		world_apply(w, ONE("udp 1000 to 10.0.0.1:2000 masquerade"));
+		world_apply(w, ONE("udp *:1000 to 10.0.0.1:2000 masquerade"));
 		assert_int_equal(bpf_map_update_elem(fd, &record, &flow, BPF_ANY), 0);
 		world_apply(w, ONE("udp 1000 to 3000 disabled"));
 		let_time_pass(w);
 		assert_int_equal(marks(w, true, 1000), PORT_LISTEN);
 		assert_int_equal(marks(w, true, 2000), flow_cases[i].marks);
-		assert_int_equal(datapath_config(w->datapath)->fragments,
-				 flow_cases[i].translating);
+		assert_int_equal(datapath_config(w->datapath)->fragments, flow_cases[i].fragments);
 
 		memset(&flow, 0, sizeof(flow));
 		assert_int_equal(bpf_map_update_elem(fd, &record, &flow, BPF_ANY), 0);
