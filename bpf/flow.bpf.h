@@ -341,8 +341,9 @@ static __always_inline __u32 flow_in_the_way(struct __sk_buff *skb, struct cpu_c
 	key->kind = t->kind;
 	record = table_holder(STAGE_IN);
 	f = record ? table_record(record) : NULL;
-	/* On another interface it may be that flow's own packet, on its way through a bridge. */
-	if (!f || FLOW_IFINDEX(f->origin) != FLOW_IFINDEX(skb->ifindex) ||
+	/* On another interface it may be that flow's own packet, on its way through a bridge; and
+	 * those of this host's clients go through lo twice. */
+	if (!f || FLOW_IFINDEX(f->origin) != FLOW_IFINDEX(skb->ifindex) || f->flags & FLOW_LOCAL ||
 	    !table_is_reply(f, key, STAGE_IN))
 		return 0;
 	return record;

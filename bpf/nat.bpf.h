@@ -10,9 +10,12 @@
  * only as it leaves is it known to have passed. (nf_nat: PREROUTING, POSTROUTING.) Both ports go
  * together: with the original direction's destination, and the reply's source.
  *
- * FLOW_LOCAL, a client of this host whose server is another: its packets would come in at lo with a
- * route to this host, and the answers leave for nowhere. They are translated whole, where they come
- * in, and sent past the IP stack: out through the target's interface, and in through lo.
+ * FLOW_LOCAL, a client of this host whose server is another: its packets come in at lo with a route
+ * to this host, which no translation of their destination changes, and the answers do not leave.
+ * They are translated whole where they come in, and go through lo once more, without a route: the
+ * IP stack then sends them on, in fragments or with an error where they are too large, or delivers
+ * them. It takes IPv4 packets with a source of its own only if net.ipv4.conf.lo.accept_local says
+ * so, and with a loopback address only by route_localnet.
  */
 #pragma once
 
@@ -153,20 +156,11 @@ static __always_inline int nat_write(struct __sk_buff *skb, struct packet *p,
 	return r;
 }
 
-/* ---- past the IP stack ---- */
-
-/* Out through the interface by which the target is reached. Returns a verdict, or -1: no route. */
-static __always_inline int nat_send_out(struct __sk_buff *skb, const struct flow *f)
-{
-	struct source_key key = {};
-
-	if (!source_route(skb, f, &key))
-		return -1;
-	return bpf_redirect_neigh(key.ifindex, NULL, 0, 0);
-}
-
-/* In through lo, whose own address a frame has to bear to be for this host. */
-static __always_inline int nat_send_in(struct __sk_buff *skb, bool ethernet)
+/*
+ * FLOW_LOCAL: the packet again, as one that has just come in at lo, without the route that it may
+ * have had. Where a frame begins the packet it has to bear lo's own address to be for this host.
+ */
+static __always_inline int nat_through_lo(struct __sk_buff *skb, bool ethernet)
 {
 	struct ethhdr header = {.h_proto = skb->protocol};
 

@@ -41,25 +41,13 @@ static __always_inline int leave(struct cpu_counters *counts, __u32 reason)
 	return reason >= REASON_FIRST_DROP ? TC_ACT_SHOT : TC_ACT_UNSPEC;
 }
 
-/* To this host's client, from another's server: see bpf/nat.bpf.h. */
+/* Between this host's client and another's server: see bpf/nat.bpf.h. */
 static __always_inline int through_lo(struct __sk_buff *skb, struct cpu_counters *counts,
 				      bool ethernet)
 {
-	int r = nat_send_in(skb, ethernet);
+	int r = nat_through_lo(skb, ethernet);
 
 	return r < 0 ? leave(counts, REASON_REWRITE) : r;
-}
-
-/* And from the client to the server. */
-static __always_inline int past_stack(struct __sk_buff *skb, struct cpu_counters *counts,
-				      const struct found *found, bool ethernet)
-{
-	int r;
-
-	if (found->direction == DIRECTION_REPLY)
-		return through_lo(skb, counts, ethernet);
-	r = nat_send_out(skb, found->flow);
-	return r < 0 ? leave(counts, REASON_NO_ROUTE) : r;
 }
 
 /* A packet of a known flow. */
@@ -88,7 +76,7 @@ static __always_inline int forward(struct __sk_buff *skb, const struct datapath_
 	if (nat_write(skb, p, to, parts) < 0)
 		return leave(counts, REASON_REWRITE);
 	if (stage == STAGE_IN && flags & FLOW_LOCAL)
-		return past_stack(skb, counts, found, ethernet);
+		return through_lo(skb, counts, ethernet);
 	return TC_ACT_UNSPEC;
 }
 

@@ -82,7 +82,6 @@ static const char *const reason_names[REASON_COUNT] = {
 	[REASON_INDEX_FULL] = "index_full",
 	[REASON_PORTS_FULL] = "ports_full",
 	[REASON_NO_SOURCE] = "no_source_address",
-	[REASON_NO_ROUTE] = "no_route",
 	[REASON_HELD] = "fragment_held",
 	[REASON_REWRITE] = "rewrite_failed",
 };
@@ -92,7 +91,6 @@ static const bool reason_drops[REASON_COUNT] = {
 	[REASON_INDEX_FULL] = true,
 	[REASON_PORTS_FULL] = true,
 	[REASON_NO_SOURCE] = true,
-	[REASON_NO_ROUTE] = true,
 	[REASON_HELD] = true,
 	[REASON_REWRITE] = true,
 };

@@ -314,7 +314,6 @@ enum packet_reason {
 	REASON_INDEX_FULL, /* its bucket is full */
 	REASON_PORTS_FULL, /* no source port is free towards the target */
 	REASON_NO_SOURCE,  /* masquerade, and this host has no address of the family */
-	REASON_NO_ROUTE,   /* of this host's own to the target */
 	REASON_HELD,	   /* a fragment that came before the first one; sent on when that comes */
 	REASON_REWRITE,	   /* the kernel had no memory to write the headers */
 	REASON_COUNT,
