@@ -38,6 +38,8 @@ class Sources:
                                          capture_output=True, text=True).stdout)
         self.entries = {}
         for entry in dump:
+            if "error" in entry["value"]:
+                continue  # gone since bpftool saw its key
             key, value = (bytes(int(b, 16) for b in entry[part]) for part in ("key", "value"))
             length, ifindex = int.from_bytes(key[:4], "little"), int.from_bytes(key[4:8], "little")
             prefix = ipaddress.IPv6Network((key[8:], length - 32))
