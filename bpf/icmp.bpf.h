@@ -384,6 +384,7 @@ __noinline int icmp_translate(struct __sk_buff *skb, __u32 stage)
 	struct icmp_head buffer, *head;
 	__u32 l4, end, ipv6;
 	struct scratch *s;
+	int r;
 
 	if (!c || !counts)
 		return ICMP_NOT_OURS;
@@ -398,7 +399,10 @@ __noinline int icmp_translate(struct __sk_buff *skb, __u32 stage)
 	/* It goes to whoever sent what it quotes, or it is a trick (nf_conntrack_inet_error()). */
 	if (!table_same_addr(s->packet.tuple.daddr, s->quote.tuple.saddr))
 		return ICMP_NOT_OURS;
-	if (stage == STAGE_IN)
-		return icmp_come_in(skb, c, s, end);
-	return skb->ingress_ifindex ? icmp_pass(skb, c, s) : icmp_own(skb, c, s, end);
+	if (stage == STAGE_OUT && skb->ingress_ifindex)
+		return icmp_pass(skb, c, s);
+	r = stage == STAGE_IN ? icmp_come_in(skb, c, s, end) : icmp_own(skb, c, s, end);
+	if (r > 0)
+		counts->icmp_errors++;
+	return r;
 }

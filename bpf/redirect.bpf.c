@@ -176,7 +176,6 @@ static __always_inline int other(struct __sk_buff *skb, const struct datapath_co
 		return leave(counts, reason);
 	if (r < 0)
 		return leave(counts, REASON_REWRITE);
-	counts->icmp_errors++;
 	return r == ICMP_FOR_LOCAL ? through_lo(skb, counts, ethernet) : TC_ACT_UNSPEC;
 }
 
