@@ -71,6 +71,18 @@ static int apply_now(struct manager *m, const struct ruleset *rules, const struc
 	return apply_rules(m->apply, &input, diag);
 }
 
+/* Tells of what the rules in force need of the host and do not find there, each once. */
+static void report_needs(struct manager *m, const struct config *config)
+{
+	struct needs now;
+
+	needs_find(m->rules, config, m->links, &now);
+	for (size_t i = 0; i < now.n; i++)
+		if (!needs_has(&m->needs, &now.items[i]))
+			need_log(&now.items[i]);
+	m->needs = now;
+}
+
 int manager_commit(struct manager *m, struct ruleset *rules, const struct config *config,
 		   struct diag *diag)
 {
@@ -91,11 +103,13 @@ int manager_commit(struct manager *m, struct ruleset *rules, const struct config
 	}
 	ruleset_free(m->rules);
 	m->rules = rules;
+	report_needs(m, config);
 	return 0;
 }
 
 int manager_reapply(struct manager *m, struct diag *diag)
 {
+	report_needs(m, m->config);
 	return apply_now(m, m->rules, m->config, diag);
 }
 

@@ -12,6 +12,7 @@
 #include "daemon/datapath.h"
 #include "daemon/netlink.h"
 #include "daemon/sources.h"
+#include "shared/addr.h"
 #include "shared/log.h"
 
 #define GROUPS                                                                                     \
@@ -31,7 +32,7 @@ struct links {
 	int fd;
 	struct link_entry *entries;
 	size_t n_entries;
-	struct local_key *locals; /* of the dump that runs */
+	struct local_key *locals; /* of the last dump, or the one that runs */
 	size_t n_locals;
 	bool locals_stale; /* a route or address changed */
 	struct sources *sources;
@@ -308,6 +309,22 @@ int links_new(sd_event *event, struct datapath *d, const struct links_handler *h
 		return r;
 	*ret = take_ptr(l);
 	return 0;
+}
+
+bool links_is_own(const struct links *l, const struct ip_prefix *address)
+{
+	unsigned more = address->family == AF_INET ? 96 : 0;
+	struct ip_prefix local;
+
+	for (size_t i = 0; i < l->n_locals; i++) {
+		ip_prefix_from_mapped((const uint8_t *)l->locals[i].addr, &local);
+		if (local.family != address->family)
+			continue;
+		local.length = l->locals[i].length - more;
+		if (ip_prefix_contains(&local, address))
+			return true;
+	}
+	return false;
 }
 
 struct links *links_free(struct links *l)

@@ -13,6 +13,7 @@
 #include "shared/cleanup.h"
 
 struct datapath;
+struct ip_prefix;
 struct links;
 
 struct links_handler {
@@ -34,3 +35,6 @@ DEFINE_CLEANUP(struct links, links_free)
 /* The index of a name, 0 if there is none; the name of an index, NULL if there is none. */
 uint32_t links_index(const struct links *l, const char *name);
 const char *links_name(const struct links *l, uint32_t ifindex);
+
+/* Is an address this host's own? */
+bool links_is_own(const struct links *l, const struct ip_prefix *address);

@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "daemon/manager.h"
+#include "daemon/needs.h"
 
 struct apply;
 struct attach;
@@ -42,6 +43,7 @@ struct manager {
 	uint32_t sweep_cursor;
 	struct timespec began;
 	char *reload_error;
+	struct needs needs; /* those that have been told of */
 
 	struct flow_sums *by_id; /* RULE_COUNT; never fall, see flows_sum() */
 	struct flow_sums *scratch, *by_entry;
