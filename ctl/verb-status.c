@@ -58,6 +58,41 @@ static void add_reasons(struct table *t, const char *label, json_t *reasons)
 	}
 }
 
+/* What there is of the fullest room for source ports; the strings are borrowed. */
+struct source_ports {
+	const char *protocol, *src, *dst;
+	json_int_t dport, used, of;
+};
+
+/* False when there is none, or the answer is not understood. */
+static bool unpack_source_ports(const json_t *json, struct source_ports *ret)
+{
+	return json_unpack((json_t *)json, "{s:s,s:s,s:s,s:I,s:I,s:I}", "protocol", &ret->protocol,
+			   "src", &ret->src, "dst", &ret->dst, "dport", &ret->dport, "used",
+			   &ret->used, "of", &ret->of) == 0;
+}
+
+/* "192.0.2.1 to tcp 198.51.100.2:80" */
+static void format_room(const struct source_ports *p, char *ret, size_t size)
+{
+	bool brackets = strchr(p->dst, ':');
+
+	snprintf(ret, size, "%s to %s %s%s%s:%" JSON_INTEGER_FORMAT, p->src, p->protocol,
+		 brackets ? "[" : "", p->dst, brackets ? "]" : "", p->dport);
+}
+
+static void add_source_ports(struct table *t, const json_t *json)
+{
+	struct source_ports ports;
+	char room[128], label[160];
+
+	if (!unpack_source_ports(json, &ports))
+		return;
+	format_room(&ports, room, sizeof(room));
+	snprintf(label, sizeof(label), "source ports in use: %s", room);
+	add_row(t, label, ports.used, false);
+}
+
 static void print_stats(const json_t *answer)
 {
 	static const struct table_column columns[] = {
@@ -78,6 +113,8 @@ static void print_stats(const json_t *answer)
 	}
 	add_reasons(t, "dropped", json_object_get(answer, "drops"));
 	add_reasons(t, "passed on", json_object_get(answer, "passed"));
+	add_reasons(t, "source ports tried", json_object_get(answer, "port_searches"));
+	add_source_ports(t, json_object_get(answer, "source_ports"));
 	table_print(t, text_columns(stdout), stdout);
 }
 
@@ -103,7 +140,7 @@ struct status {
 	const char *version, *config, *pins, *socket, *reload_error;
 	json_int_t pid, uptime_ms, rules, rules_enabled, active, max;
 	int adopted;
-	const json_t *interfaces, *attachments;
+	const json_t *interfaces, *attachments, *source_ports;
 };
 
 static enum exit_code unpack_status(const json_t *json, struct status *ret, struct failure *f)
@@ -123,6 +160,7 @@ static enum exit_code unpack_status(const json_t *json, struct status *ret, stru
 	/* These may be null. */
 	ret->config = json_string_value(json_object_get(json, "config"));
 	ret->reload_error = json_string_value(json_object_get(json, "last_reload_error"));
+	ret->source_ports = json_object_get(json, "source_ports");
 	return CTL_DONE;
 }
 
@@ -167,6 +205,21 @@ static char *join_attachments(const json_t *array)
 	return text;
 }
 
+static void print_source_ports(const json_t *json)
+{
+	struct source_ports ports;
+	char room[128], text[192];
+
+	if (!unpack_source_ports(json, &ports))
+		return;
+	format_room(&ports, room, sizeof(room));
+	snprintf(text, sizeof(text),
+		 "%" JSON_INTEGER_FORMAT " of %" JSON_INTEGER_FORMAT " (%.1f %%) of %s", ports.used,
+		 ports.of, ports.of > 0 ? 100.0 * (double)ports.used / (double)ports.of : 0.0,
+		 room);
+	text_print_line("source ports", text);
+}
+
 static void print_status(const struct status *s)
 {
 	_cleanup_(freep) char *interfaces = join_strings(s->interfaces, "every one");
@@ -187,6 +240,7 @@ static void print_status(const struct status *s)
 		 "%" JSON_INTEGER_FORMAT " of %" JSON_INTEGER_FORMAT " (%.1f %%)", s->active,
 		 s->max, s->max > 0 ? 100.0 * (double)s->active / (double)s->max : 0.0);
 	text_print_line("flows", text);
+	print_source_ports(s->source_ports);
 	text_print_line("interfaces", interfaces);
 	text_print_line("attached to", attachments);
 	text_print_line("pins", s->pins);

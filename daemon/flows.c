@@ -24,8 +24,7 @@ const char *flow_state_name(enum flow_state state)
 	return state < FLOW_STATE_COUNT ? state_names[state] : "NONE";
 }
 
-/* A whole record as it was at one moment, false when it holds no flow. */
-static bool read_record(const struct flow *from, struct flow *ret)
+bool flows_read(const struct flow *from, struct flow *ret)
 {
 	for (int i = 0; i < READ_TRIES; i++) {
 		uint16_t seq = __atomic_load_n(&from->seq, __ATOMIC_ACQUIRE);
@@ -109,7 +108,7 @@ int flows_next(struct datapath *d, uint32_t *cursor, uint32_t budget, struct flo
 	for (; *cursor < n; (*cursor)++) {
 		if (!budget--)
 			return -EAGAIN;
-		if (!read_record(&flows[*cursor], &f) || flows_expired(&f, config, now))
+		if (!flows_read(&flows[*cursor], &f) || flows_expired(&f, config, now))
 			continue;
 		flows_view(d, &f, ret);
 		(*cursor)++;
@@ -151,7 +150,7 @@ void flows_sum(struct datapath *d, struct flow_sums *sums)
 	for (uint32_t i = 1; i < n; i++) {
 		struct flow f;
 
-		if (flows[i].state == FLOW_FREE || !read_record(&flows[i], &f))
+		if (flows[i].state == FLOW_FREE || !flows_read(&flows[i], &f))
 			continue;
 		sums[f.rule].packets += f.original.packets + f.reply.packets;
 		sums[f.rule].bytes += f.original.bytes + f.reply.bytes;

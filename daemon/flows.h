@@ -51,6 +51,8 @@ const char *flow_state_name(enum flow_state state);
 
 /* ---- for the modules that look after the table ---- */
 
+/* A whole record as it was at one moment; false when it holds no flow. */
+bool flows_read(const struct flow *from, struct flow *ret);
 /* Ticks since the last packet of either direction. */
 uint32_t flows_idle_ticks(const struct flow *f, uint32_t now);
 bool flows_expired(const struct flow *f, const struct datapath_config *config, uint32_t now);

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "daemon/flows.h"
+#include "daemon/port-fill.h"
 #include "daemon/ruleset.h"
 #include "shared/cleanup.h"
 #include "shared/diag.h"
@@ -61,6 +62,11 @@ struct manager_stats {
 	const bool *reason_drops;	 /* true: the packet was dropped, not passed on untouched */
 	const uint64_t *reason_counts;
 	size_t n_reasons;
+	/* How many source ports were tried until one was free, for each new flow. */
+	const char *const *search_names;
+	const uint64_t *search_counts;
+	size_t n_searches;
+	struct port_fill port_fill; /* the fullest room for them */
 };
 int manager_stats(struct manager *m, struct manager_stats *ret);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Stats and Status: the manager's numbers as JSON. */
 #include <errno.h>
+#include <netinet/in.h>
 
 #include "daemon/manager.h"
 #include "daemon/methods-common.h"
@@ -23,6 +24,35 @@ static json_t *reasons_pack(const struct manager_stats *s, bool drops)
 		object = NULL;
 	}
 	return object;
+}
+
+static json_t *port_searches_pack(const struct manager_stats *s)
+{
+	json_t *object = json_object();
+
+	for (size_t i = 0; i < s->n_searches && object; i++) {
+		if (json_object_set_new(object, s->search_names[i],
+					rule_json_counter(s->search_counts[i])) == 0)
+			continue;
+		json_decref(object);
+		object = NULL;
+	}
+	return object;
+}
+
+/* The fullest room for source ports; null while no flow has a translated source. */
+static json_t *port_fill_pack(const struct port_fill *p)
+{
+	char source[IP_PREFIX_STRLEN], target[IP_PREFIX_STRLEN];
+
+	if (!p->used)
+		return json_null();
+	return json_pack("{s:s, s:s, s:s, s:i, s:i, s:i, s:f}", "protocol",
+			 p->protocol == IPPROTO_UDP ? "udp" : "tcp", "src",
+			 ip_address_format(&p->source, source), "dst",
+			 ip_address_format(&p->target, target), "dport", (int)p->port, "used",
+			 (int)p->used, "of", PORT_FILL_CAPACITY, "fill",
+			 (double)p->used / PORT_FILL_CAPACITY);
 }
 
 static json_t *flow_totals_pack(const struct manager_stats *s)
@@ -54,13 +84,15 @@ int methods_stats(struct call *call, json_t *parameters, void *userdata)
 		return refuse_stats(call, r);
 	return call_reply(
 		call,
-		json_pack("{s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "schema",
+		json_pack("{s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "schema",
 			  METHODS_SCHEMA, "packets", rule_json_counter(s.packets), "bytes",
 			  rule_json_counter(s.bytes), "redirected", rule_json_counter(s.redirected),
 			  "redirected_bytes", rule_json_counter(s.redirected_bytes), "icmp_errors",
 			  rule_json_counter(s.icmp_errors), "events_lost",
 			  rule_json_counter(s.events_lost), "flows", flow_totals_pack(&s), "drops",
-			  reasons_pack(&s, true), "passed", reasons_pack(&s, false)));
+			  reasons_pack(&s, true), "passed", reasons_pack(&s, false),
+			  "port_searches", port_searches_pack(&s), "source_ports",
+			  port_fill_pack(&s.port_fill)));
 }
 
 static json_t *interfaces_pack(struct manager *m)
@@ -106,7 +138,7 @@ int methods_status(struct call *call, json_t *parameters, void *userdata)
 {
 	struct manager_stats stats;
 	struct manager_status s;
-	json_t *fill;
+	json_t *fill, *ports;
 	int r;
 
 	if (!methods_read_parameters(call, parameters, NULL, NULL, &r))
@@ -114,16 +146,15 @@ int methods_status(struct call *call, json_t *parameters, void *userdata)
 	r = manager_stats(userdata, &stats);
 	if (r < 0)
 		return refuse_stats(call, r);
-	fill = fill_pack(&stats);
 	r = manager_status(userdata, &s);
-	if (r < 0) {
-		json_decref(fill);
+	if (r < 0)
 		return refuse_stats(call, r);
-	}
+	fill = fill_pack(&stats);
+	ports = port_fill_pack(&stats.port_fill);
 	return call_reply(
 		call,
 		json_pack("{s:i, s:s, s:I, s:o, s:o, s:o, s:o, s:b, s:o, s:{s:I, s:I}, s:o, s:o,"
-			  " s:o}",
+			  " s:o, s:o}",
 			  "schema", METHODS_SCHEMA, "version", s.version, "pid", (json_int_t)s.pid,
 			  "uptime_ms", rule_json_counter(s.uptime_ms), "config",
 			  varlink_text(s.config_path), "pins", varlink_text(s.pin_path), "socket",
@@ -131,5 +162,5 @@ int methods_status(struct call *call, json_t *parameters, void *userdata)
 			  varlink_text(s.last_reload_error), "rules", "total",
 			  (json_int_t)s.n_rules, "enabled", (json_int_t)s.n_rules_enabled,
 			  "interfaces", interfaces_pack(userdata), "attachments",
-			  attachments_pack(&s), "flows", fill));
+			  attachments_pack(&s), "flows", fill, "source_ports", ports));
 }

@@ -87,12 +87,12 @@ static const char *const reason_names[REASON_COUNT] = {
 };
 
 static const bool reason_drops[REASON_COUNT] = {
-	[REASON_TABLE_FULL] = true,
-	[REASON_INDEX_FULL] = true,
-	[REASON_PORTS_FULL] = true,
-	[REASON_NO_SOURCE] = true,
-	[REASON_HELD] = true,
-	[REASON_REWRITE] = true,
+	[REASON_TABLE_FULL] = true, [REASON_INDEX_FULL] = true, [REASON_PORTS_FULL] = true,
+	[REASON_NO_SOURCE] = true,  [REASON_HELD] = true,	[REASON_REWRITE] = true,
+};
+
+static const char *const search_names[PORT_SEARCH_CLASSES] = {
+	"1", "2", "3-4", "5-8", "9-16", "17-32", "33-64", "65-128",
 };
 
 int manager_stats(struct manager *m, struct manager_stats *ret)
@@ -116,6 +116,9 @@ int manager_stats(struct manager *m, struct manager_stats *ret)
 		.reason_drops = reason_drops,
 		.reason_counts = (const uint64_t *)counters.reasons,
 		.n_reasons = REASON_COUNT,
+		.search_names = search_names,
+		.search_counts = (const uint64_t *)totals->port_searches,
+		.n_searches = PORT_SEARCH_CLASSES,
 	};
 	update_sums(m);
 	for (uint32_t id = 0; id < RULE_COUNT; id++) {
@@ -123,7 +126,7 @@ int manager_stats(struct manager *m, struct manager_stats *ret)
 		ret->redirected_bytes += m->by_id[id].bytes;
 		ret->flows_active += m->by_id[id].active;
 	}
-	return 0;
+	return port_fill_find(m->datapath, &ret->port_fill);
 }
 
 int manager_status(struct manager *m, struct manager_status *ret)
