@@ -16,6 +16,7 @@
 #include <string.h>
 
 #define INDEX_COMBINATIONS_MAX 256
+#define INDEX_REMOVED_LEAST    64 /* holes that are not worth the work */
 #define INDEX_NONE	       UINT32_MAX
 
 enum index_kind {
@@ -45,10 +46,10 @@ struct index_bucket {
 
 struct rule_index {
 	struct {
-		const struct rule *rule;
+		const struct rule *rule; /* NULL: removed */
 		size_t number;
 	} * rules;
-	size_t n_rules, rules_allocated;
+	size_t n_rules, rules_allocated, n_removed;
 	struct index_entry *entries;
 	size_t n_entries, entries_allocated;
 	struct index_bucket *buckets;
@@ -184,7 +185,8 @@ static int index_reserve_entries(struct rule_index *x, size_t n)
 
 	memset(buckets, 0xff, allocated * sizeof(*buckets));
 	for (size_t i = 0; i < x->n_entries; i++)
-		index_link(x, (uint32_t)i);
+		if (x->rules[x->entries[i].rule].rule)
+			index_link(x, (uint32_t)i);
 	return 0;
 }
 
@@ -254,6 +256,75 @@ int rule_index_add(struct rule_index *x, const struct rule *rule, size_t number)
 	return 0;
 }
 
+/* ---- removing ---- */
+
+static void index_unlink(struct rule_index *x, uint64_t hash, uint32_t rule)
+{
+	struct index_bucket *bucket = index_bucket(x, hash);
+	uint32_t *link = &bucket->first, previous = INDEX_NONE;
+
+	while (*link != INDEX_NONE) {
+		struct index_entry *e = &x->entries[*link];
+
+		if (e->rule == rule) {
+			if (bucket->last == *link)
+				bucket->last = previous;
+			*link = e->next;
+			continue;
+		}
+		previous = *link;
+		link = &e->next;
+	}
+}
+
+/* A hash that the rule was entered under. */
+static uint64_t index_hash_any(const struct rule *r)
+{
+	return index_is_wide(r) ? index_hash_wide()
+				: index_hash_set(r, 0, r->ports.first / index_width(r));
+}
+
+static uint32_t index_find_rule(const struct rule_index *x, const struct rule *rule)
+{
+	uint32_t i = index_bucket(x, index_hash_any(rule))->first;
+
+	while (i != INDEX_NONE && x->rules[x->entries[i].rule].rule != rule)
+		i = x->entries[i].next;
+	return i == INDEX_NONE ? INDEX_NONE : x->entries[i].rule;
+}
+
+/* Enters all rules again, in their order, without the holes of those removed: needs no memory. */
+static void index_compact(struct rule_index *x)
+{
+	size_t n = x->n_rules;
+
+	memset(x->buckets, 0xff, x->n_buckets * sizeof(*x->buckets));
+	x->n_rules = x->n_entries = x->n_removed = 0;
+	for (size_t i = 0; i < n; i++)
+		if (x->rules[i].rule)
+			rule_index_add(x, x->rules[i].rule, x->rules[i].number);
+}
+
+void rule_index_remove(struct rule_index *x, const struct rule *rule)
+{
+	uint32_t index = index_find_rule(x, rule);
+
+	if (index == INDEX_NONE)
+		return;
+	if (rule->name[0])
+		index_unlink(x, index_hash_name(rule->name), index);
+	if (index_is_wide(rule))
+		index_unlink(x, index_hash_wide(), index);
+	for (size_t i = 0; !index_is_wide(rule) && i < index_count_combinations(rule); i++)
+		index_unlink(x, index_hash_set(rule, i, rule->ports.first / index_width(rule)),
+			     index);
+	x->rules[index].rule = NULL;
+	if (++x->n_removed > INDEX_REMOVED_LEAST && x->n_removed > x->n_rules / 2)
+		index_compact(x);
+}
+
+/* ---- finding ---- */
+
 /* Lowers *best to the first rule under this hash that is in conflict. */
 static void index_search(const struct rule_index *x, uint64_t hash, const struct rule *rule,
 			 size_t *best)
@@ -286,7 +357,7 @@ static void index_search_sets(const struct rule_index *x, const struct rule *rul
 static void index_search_all(const struct rule_index *x, const struct rule *rule, size_t *best)
 {
 	for (size_t i = 0; i < x->n_rules && i < *best; i++)
-		if (rule_conflicts(x->rules[i].rule, rule))
+		if (x->rules[i].rule && rule_conflicts(x->rules[i].rule, rule))
 			*best = i;
 }
 

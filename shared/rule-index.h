@@ -17,8 +17,10 @@ int rule_index_new(struct rule_index **ret);
 struct rule_index *rule_index_free(struct rule_index *x); /* takes NULL, returns NULL */
 DEFINE_CLEANUP(struct rule_index, rule_index_free)
 
-/* The rule is borrowed until the index is freed. `number` is what the finders return. */
+/* The rule is borrowed until it is removed. `number` is what the finders return. */
 int rule_index_add(struct rule_index *x, const struct rule *rule, size_t number);
+/* Forgets this very rule, which has not changed since it was added. */
+void rule_index_remove(struct rule_index *x, const struct rule *rule);
 
 /* The first rule added that rule_conflicts() with this one; false: none. */
 bool rule_index_find_conflict(const struct rule_index *x, const struct rule *rule,

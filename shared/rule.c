@@ -113,12 +113,16 @@ static bool rule_options_equal(const struct rule *a, const struct rule *b)
 	       a->drain_seconds == b->drain_seconds && a->disabled == b->disabled;
 }
 
-bool rule_equal(const struct rule *a, const struct rule *b)
+bool rule_takes_same(const struct rule *a, const struct rule *b)
 {
 	return a->protocols == b->protocols && a->listen == b->listen &&
 	       rule_ports_equal(&a->ports, &b->ports) &&
-	       ip_prefix_equal(&a->listen_prefix, &b->listen_prefix) && rule_targets_equal(a, b) &&
-	       rule_lists_equal(a, b) && rule_options_equal(a, b);
+	       ip_prefix_equal(&a->listen_prefix, &b->listen_prefix) && rule_lists_equal(a, b);
+}
+
+bool rule_equal(const struct rule *a, const struct rule *b)
+{
+	return rule_takes_same(a, b) && rule_targets_equal(a, b) && rule_options_equal(a, b);
 }
 
 static void rule_print_ports(FILE *out, const struct port_range *ports)

@@ -137,6 +137,8 @@ int rule_copy(const struct rule *r, struct rule **ret);
 
 /* Equal in everything, name and `disabled` included; lists of `on` and `from` are sets. */
 bool rule_equal(const struct rule *a, const struct rule *b);
+/* Equal in what they take: everything in front of `to`, `on` and `from`. */
+bool rule_takes_same(const struct rule *a, const struct rule *b);
 
 /* Of one family only? AF_INET, AF_INET6 or 0: its addresses limit a rule to packets of theirs. */
 uint8_t rule_family(const struct rule *r);

@@ -67,6 +67,37 @@ static void test_same_as_pairs(void **state)
 	assert_in_range(n_found, 100, 10 * N - 100);
 }
 
+/* Rules come and go: what is found is the first of those that are there. */
+static void test_removed(void **state)
+{
+	enum { STEPS = 2000, LIVE = 200 };
+	_cleanup_(rule_index_freep) struct rule_index *index = NULL;
+	struct rule *rules[STEPS];
+	bool there[STEPS] = {0};
+
+	srandom(7);
+	assert_int_equal(rule_index_new(&index), 0);
+	for (size_t i = 0; i < STEPS; i++) {
+		size_t expected = 0, number = STEPS, gone = below((unsigned)i + 1);
+
+		rules[i] = crowded_rule();
+		while (expected < i &&
+		       !(there[expected] && rule_conflicts(rules[expected], rules[i])))
+			expected++;
+		assert_int_equal(rule_index_find_conflict(index, rules[i], &number), expected < i);
+		if (expected < i)
+			assert_int_equal(number, expected);
+		assert_int_equal(rule_index_add(index, rules[i], i), 0);
+		there[i] = true;
+		if (i >= LIVE && there[gone]) {
+			rule_index_remove(index, rules[gone]);
+			there[gone] = false;
+		}
+	}
+	for (size_t i = 0; i < STEPS; i++)
+		rule_free(rules[i]);
+}
+
 static void test_names(void **state)
 {
 	_cleanup_(rule_index_freep) struct rule_index *index = NULL;
@@ -85,12 +116,19 @@ static void test_names(void **state)
 	assert_true(rule_index_find_name(index, "b", &number));
 	assert_int_equal(number, 20);
 	assert_false(rule_index_find_name(index, "c", &number));
+	rule_index_remove(index, a);
+	assert_true(rule_index_find_name(index, "a", &number));
+	assert_int_equal(number, 30);
+	rule_index_remove(index, c);
+	rule_index_remove(index, c); /* gone already: nothing happens */
+	assert_false(rule_index_find_name(index, "a", &number));
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_same_as_pairs),
+		cmocka_unit_test(test_removed),
 		cmocka_unit_test(test_names),
 	};
 
