@@ -178,6 +178,8 @@ static int config_read_path(struct config_file *file)
 	file->device = st.st_dev;
 	file->inode = st.st_ino;
 	r = config_load(in, &text, &length);
+	if (r == 0 && file->config->keeps_texts)
+		r = config_keep_text(file->config, file->path, text, length);
 	if (r < 0)
 		return r;
 	return config_read_lines(file, text, length);
@@ -204,19 +206,29 @@ int config_read_file(struct config *c, const char *path, struct diag *diag)
 	return diag->n_items > before ? -EINVAL : 0;
 }
 
-int config_read_text(struct config *c, const char *name, const char *text, struct diag *diag)
+int config_read_texts(struct config *c, const struct config_text *texts, size_t n,
+		      struct diag *diag)
 {
-	struct config_file file = {.path = name, .config = c, .diag = diag};
 	size_t before = diag->n_items;
-	int r;
+	int r = 0;
 
-	r = config_read_lines(&file, text, strlen(text));
-	if (r < 0)
-		return r;
-	r = config_check(c, diag);
+	for (size_t i = 0; r == 0 && i < n; i++) {
+		struct config_file file = {.path = texts[i].name, .config = c, .diag = diag};
+
+		r = config_read_lines(&file, texts[i].text, strlen(texts[i].text));
+	}
+	if (r == 0)
+		r = config_check(c, diag);
 	if (r < 0)
 		return r;
 	return diag->n_items > before ? -EINVAL : 0;
+}
+
+int config_read_text(struct config *c, const char *name, const char *text, struct diag *diag)
+{
+	const struct config_text one = {(char *)name, (char *)text};
+
+	return config_read_texts(c, &one, 1, diag);
 }
 
 /* ---- include ---- */

@@ -22,3 +22,6 @@ int config_read_statement(struct config_line *l);
 
 /* Reads what an `include` names. 0, even when errors were added; or -ENOMEM. */
 int config_include(struct config_line *l, const struct scan_word *pattern);
+
+/* Copies a text that was read into config->texts. 0 or -ENOMEM. */
+int config_keep_text(struct config *c, const char *name, const char *text, size_t length);

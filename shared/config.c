@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "shared/config-read.h"
@@ -87,8 +88,14 @@ struct config *config_free(struct config *c)
 		config_rule_clear(&c->rules[i]);
 	for (size_t i = 0; i < CONFIG_SETTINGS; i++)
 		free(c->setting_sources[i]);
+	for (size_t i = 0; i < c->n_texts; i++) {
+		free(c->texts[i].name);
+		free(c->texts[i].text);
+	}
+	free(c->texts);
 	free(c->rules);
 	free(c->interfaces);
+	free(c->interface_source);
 	free(c);
 	return NULL;
 }
@@ -150,6 +157,18 @@ int config_add_rule(struct config *c, const char *text, const char *source, stru
 	return config_read_rule(c, text, source, &place, diag);
 }
 
+int config_keep_text(struct config *c, const char *name, const char *text, size_t length)
+{
+	struct config_text *kept;
+
+	if (config_grow((void **)&c->texts, c->n_texts, sizeof(*c->texts)) < 0)
+		return -ENOMEM;
+	kept = &c->texts[c->n_texts++];
+	kept->name = strdup(name);
+	kept->text = strndup(text, length);
+	return kept->name && kept->text ? 0 : -ENOMEM;
+}
+
 /* ---- statements ---- */
 
 /* Whether a setting is made for the first time; reports if not. 1: yes, 0: no, or -ENOMEM. */
@@ -180,6 +199,8 @@ static int config_read_interface(struct config_line *l)
 	struct scan_word word;
 	const char *problem;
 
+	if (!c->interface_source && !(c->interface_source = strdup(l->source)))
+		return -ENOMEM;
 	if (!scan_peek(&l->scan, &word))
 		scan_error(&l->scan, &word, "write interface eth0", "the interface is missing");
 	while (!scan_gave_up(&l->scan) && scan_next(&l->scan, &word)) {
@@ -316,6 +337,11 @@ static int config_read_include(struct config_line *l)
 {
 	struct scan_word pattern, more;
 
+	if (l->config->refuses_include) {
+		scan_error(&l->scan, &l->keyword, "give the text of the other file as well",
+			   "the daemon reads no files for others");
+		return 0;
+	}
 	if (!scan_next(&l->scan, &pattern)) {
 		scan_error(&l->scan, &pattern, "write include rules.d/*.conf",
 			   "the file is missing");
@@ -377,8 +403,7 @@ int config_read_statement(struct config_line *l)
 
 /* ---- checks across rules ---- */
 
-/* Where a rule, or a part of it that was found in its text, stands. */
-static struct diag_place config_rule_place(const struct config_rule *r, enum rule_part part)
+struct diag_place config_rule_place(const struct config_rule *r, enum rule_part part)
 {
 	const struct rule_span *span = &r->rule->spans[part];
 	struct diag_place place = {
@@ -454,6 +479,60 @@ int config_check(const struct config *c, struct diag *diag)
 		r = rule_index_add(index, c->rules[i].rule, i);
 		if (r < 0)
 			return r;
+	}
+	return diag->n_items > before ? -EINVAL : 0;
+}
+
+/* ---- settings that are not to be changed ---- */
+
+static void config_report_setting(struct diag *diag, const char *source, const char *what)
+{
+	const char *colon = strrchr(source, ':');
+	_cleanup_(freep) char *file = colon ? strndup(source, (size_t)(colon - source)) : NULL;
+	struct diag_place place = {.file = file,
+				   .line = colon ? (unsigned)strtoul(colon + 1, NULL, 10) : 0};
+
+	diag_add(diag, DIAG_INVALID, &place,
+		 "change it in the daemon's configuration, and reload; or leave it out here",
+		 "\"%s\" is otherwise in force, and only rules are applied", what);
+}
+
+static bool config_interfaces_differ(const struct config *a, const struct config *b)
+{
+	if (a->n_interfaces != b->n_interfaces)
+		return true;
+	for (size_t i = 0; i < a->n_interfaces; i++) {
+		size_t at = 0;
+
+		while (at < b->n_interfaces && strcmp(a->interfaces[i], b->interfaces[at]) != 0)
+			at++;
+		if (at == b->n_interfaces)
+			return true;
+	}
+	return false;
+}
+
+static bool config_timeouts_differ(const struct config *a, const struct config *b, uint32_t states)
+{
+	for (unsigned state = 0; state < FLOW_STATE_COUNT; state++)
+		if (states & 1U << state && a->timeouts[state] != b->timeouts[state])
+			return true;
+	return false;
+}
+
+int config_check_settings(const struct config *c, const struct config *now, struct diag *diag)
+{
+	size_t before = diag->n_items;
+
+	if (c->interface_source && config_interfaces_differ(c, now))
+		config_report_setting(diag, c->interface_source, "interface");
+	if (c->setting_sources[SETTING_FLOWS_MAX] && c->flows_max != now->flows_max)
+		config_report_setting(diag, c->setting_sources[SETTING_FLOWS_MAX], "flows-max");
+	for (size_t i = 0; i < N_TIMEOUTS; i++) {
+		const char *source = c->setting_sources[SETTING_TIMEOUT(i)];
+
+		if (source && config_timeouts_differ(c, now, config_timeouts[i].states))
+			config_report_setting(diag, source, config_timeouts[i].name);
 	}
 	return diag->n_items > before ? -EINVAL : 0;
 }

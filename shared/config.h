@@ -8,6 +8,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -23,6 +24,15 @@ struct config_rule {
 	char *file; /* NULL: not in a file */
 	unsigned line, column;
 	char *text; /* the whole line, or the rule alone */
+};
+
+/* Where a rule, or a part of it that was found in its text, stands; strings are borrowed. */
+struct diag_place config_rule_place(const struct config_rule *r, enum rule_part part);
+
+/* A file that was read, or a text in its place. */
+struct config_text {
+	char *name; /* path, as messages name it */
+	char *text;
 };
 
 /* Settings that may be made once: `flows-max` and each name of `timeout`. */
@@ -42,6 +52,13 @@ struct config {
 	 * timeouts come from the name of a single state, which a group's leaves alone. */
 	char *setting_sources[CONFIG_SETTINGS];
 	uint32_t single_timeouts; /* bits by enum flow_state */
+	char *interface_source;	  /* of the first `interface`; owned; NULL: none */
+
+	/* How to read; set by the caller, false at first. */
+	bool keeps_texts;     /* of every file that is read, in `texts` */
+	bool refuses_include; /* only the texts given are read */
+	struct config_text *texts;
+	size_t n_texts;
 };
 
 #define FLOWS_MAX_DEFAULT 262144
@@ -69,6 +86,10 @@ int config_read_file(struct config *c, const char *path, struct diag *diag);
 /* The same for a text in memory, named `name` in messages. */
 int config_read_text(struct config *c, const char *name, const char *text, struct diag *diag);
 
+/* The same for several, which are one configuration. */
+int config_read_texts(struct config *c, const struct config_text *texts, size_t n,
+		      struct diag *diag);
+
 /* Adds one rule given outside of files (`-r`, the socket). `source` is copied. 0 or -EINVAL. */
 int config_add_rule(struct config *c, const char *text, const char *source, struct diag *diag);
 
@@ -77,3 +98,9 @@ int config_add_rule(struct config *c, const char *text, const char *source, stru
  * Called by config_read_*() at their end; call it again after config_add_rule().
  */
 int config_check(const struct config *c, struct diag *diag);
+
+/*
+ * For whoever takes only the rules of `c`: every setting made in it has to be as in `now`, else it
+ * is reported. 0 or -EINVAL.
+ */
+int config_check_settings(const struct config *c, const struct config *now, struct diag *diag);

@@ -213,6 +213,61 @@ static void test_add_rule(void **state)
 	diag_clear(&diag);
 }
 
+/* Texts from elsewhere are one configuration, which includes nothing. */
+static void test_texts(void **state)
+{
+	static const struct config_text texts[] = {
+		{(char *)"a", (char *)"redirect tcp 1 to 2\ninclude b\n"},
+		{(char *)"b", (char *)"redirect tcp 1 to 2\n"},
+	};
+	_cleanup_(config_freep) struct config *c = new_config();
+	struct diag diag = {0};
+
+	c->refuses_include = true;
+	assert_int_equal(config_read_texts(c, texts, 2, &diag), -EINVAL);
+	assert_int_equal(diag.n_items, 2);
+	assert_int_equal(diag.items[0].line, 2);
+	assert_non_null(strstr(diag.items[0].message, "reads no files"));
+	assert_int_equal(diag.items[1].code, DIAG_CONFLICT);
+	assert_string_equal(diag.items[1].file, "b");
+	diag_clear(&diag);
+}
+
+/* Settings that are as they are in force, and others. */
+static void test_settings(void **state)
+{
+	static const struct {
+		const char *text;
+		size_t n_items;
+	} cases[] = {
+		{"", 0},
+		{"interface eth0 lo\nflows-max 1000\ntimeout udp 1m\ntimeout tcp-syn 20s\n", 0},
+		{"interface lo\ninterface eth0\n", 0},
+		{"interface lo\n", 1},
+		{"interface lo eth1\n", 1},
+		{"flows-max 1001\ntimeout udp 61s\ntimeout tcp-syn-sent 21s\ntimeout udp-stream "
+		 "5m\n",
+		 3},
+	};
+	_cleanup_(config_freep) struct config *now = new_config();
+	struct diag diag = {0};
+
+	assert_int_equal(config_read_text(now, "now", cases[1].text, &diag), 0);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		_cleanup_(config_freep) struct config *c = new_config();
+
+		assert_int_equal(config_read_text(c, "c", cases[i].text, &diag), 0);
+		assert_int_equal(config_check_settings(c, now, &diag),
+				 cases[i].n_items ? -EINVAL : 0);
+		assert_int_equal(diag.n_items, cases[i].n_items);
+		if (cases[i].n_items) {
+			assert_string_equal(diag.items[0].file, "c");
+			assert_int_equal(diag.items[0].line, 1);
+		}
+		diag_clear(&diag);
+	}
+}
+
 static double seconds_now(void)
 {
 	struct timespec t;
@@ -270,6 +325,7 @@ int main(void)
 		cmocka_unit_test(test_bytes),		cmocka_unit_test(test_long_line),
 		cmocka_unit_test(test_include),		cmocka_unit_test(test_include_itself),
 		cmocka_unit_test(test_include_depth),	cmocka_unit_test(test_add_rule),
+		cmocka_unit_test(test_texts),		cmocka_unit_test(test_settings),
 		cmocka_unit_test(test_check_is_linear),
 	};
 
