@@ -511,9 +511,23 @@ static void client_step(struct client *c)
 		client_free(c);
 }
 
+/* How long the request that is coming in may be: its method is known by its first bytes. */
+static size_t client_request_max(const struct client *c)
+{
+	const struct server *s = c->server;
+	const struct server_method *m = s->methods;
+
+	if (!c->peer.privileged || c->in.tail < s->limits.request_max / 2)
+		return s->limits.request_max;
+	while (m->name && !(m->large && varlink_buffer_tail_calls(&c->in, m->name)))
+		m++;
+	return m->name ? s->limits.large_request_max : s->limits.request_max;
+}
+
 static int client_read(struct client *c)
 {
 	struct server *s = c->server;
+	size_t most = client_request_max(c);
 	char text[80];
 	ssize_t n;
 	int r;
@@ -523,10 +537,10 @@ static int client_read(struct client *c)
 		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
 	c->read_end = n == 0;
 	c->active_at = server_now(s);
-	r = varlink_buffer_append(&c->in, s->buffer, (size_t)n, s->limits.request_max);
+	r = varlink_buffer_append(&c->in, s->buffer, (size_t)n, most);
 	if (r != -EMSGSIZE)
 		return r;
-	snprintf(text, sizeof(text), "a request has at most %zu bytes", s->limits.request_max);
+	snprintf(text, sizeof(text), "a request has at most %zu bytes", most);
 	return client_refuse(c, text);
 }
 
@@ -734,6 +748,7 @@ int server_new(sd_event *event, const char *path, const struct server_method *me
 	s->limits = (struct server_limits){
 		.clients_max = SERVER_CLIENTS_MAX,
 		.request_max = SERVER_REQUEST_MAX,
+		.large_request_max = SERVER_LARGE_REQUEST_MAX,
 		.request_time_max = SERVER_REQUEST_TIME_MAX,
 		.output_time_max = SERVER_OUTPUT_TIME_MAX,
 		.output_max = SERVER_OUTPUT_MAX,

@@ -14,11 +14,12 @@
 
 #include "shared/cleanup.h"
 
-#define SERVER_CLIENTS_MAX	64
-#define SERVER_REQUEST_MAX	(1024 * 1024)
-#define SERVER_REQUEST_TIME_MAX (10 * 1000 * 1000) /* microseconds for one request to arrive */
-#define SERVER_OUTPUT_TIME_MAX	(30 * 1000 * 1000) /* microseconds without progress of a reply */
-#define SERVER_OUTPUT_MAX	(64 * 1024 * 1024) /* replies waiting, over all clients */
+#define SERVER_CLIENTS_MAX	 64
+#define SERVER_REQUEST_MAX	 (1024 * 1024)
+#define SERVER_LARGE_REQUEST_MAX (16 * 1024 * 1024) /* of methods that are `large` */
+#define SERVER_REQUEST_TIME_MAX	 (10 * 1000 * 1000) /* microseconds for one request to arrive */
+#define SERVER_OUTPUT_TIME_MAX	 (30 * 1000 * 1000) /* microseconds without progress of a reply */
+#define SERVER_OUTPUT_MAX	 (64 * 1024 * 1024) /* replies waiting, over all clients */
 
 #define SERVER_GROUP "redirectd" /* its members may do everything; looked up when starting */
 
@@ -29,6 +30,7 @@ struct call;
 struct server_limits {
 	size_t clients_max;
 	size_t request_max;	   /* bytes */
+	size_t large_request_max;  /* bytes */
 	uint64_t request_time_max; /* microseconds */
 	uint64_t output_time_max;  /* microseconds */
 	/*
@@ -47,6 +49,8 @@ struct server_method {
 	 * NULL: part of the interface, not of this version (MethodNotImplemented).
 	 */
 	int (*handler)(struct call *call, json_t *parameters, void *userdata);
+	/* Takes large requests, of privileged clients, in which `method` is the first member. */
+	bool large;
 };
 
 /*

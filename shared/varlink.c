@@ -184,6 +184,30 @@ int varlink_buffer_next(struct varlink_buffer *b, json_t **ret, json_error_t *er
 	return r;
 }
 
+/* Behind `word` and the blanks in front of it; NULL: something else stands there. */
+static const char *skip_word(const char *p, const char *end, const char *word)
+{
+	size_t length = strlen(word);
+
+	while (p && p < end && strchr(" \t\r\n", *p))
+		p++;
+	return p && (size_t)(end - p) >= length && memcmp(p, word, length) == 0 ? p + length : NULL;
+}
+
+bool varlink_buffer_tail_calls(const struct varlink_buffer *b, const char *method)
+{
+	const char *end = b->data + b->length, *p = end - b->tail;
+
+	if (!b->tail)
+		return false;
+	p = skip_word(p, end, "{");
+	p = skip_word(p, end, "\"method\"");
+	p = skip_word(p, end, ":");
+	p = skip_word(p, end, "\"");
+	p = skip_word(p, end, method);
+	return p && p < end && *p == '"';
+}
+
 int varlink_encode(const json_t *message, char **ret, size_t *ret_length)
 {
 	char *text = json_dumps(message, JSON_COMPACT);

@@ -39,6 +39,9 @@ int varlink_buffer_append(struct varlink_buffer *b, const void *data, size_t len
  */
 int varlink_buffer_next(struct varlink_buffer *b, json_t **ret, json_error_t *error);
 
+/* Does the unfinished message begin with this method? Only as the first member it is seen. */
+bool varlink_buffer_tail_calls(const struct varlink_buffer *b, const char *method);
+
 /* Text of a message with its NUL; *ret_length counts the NUL. The caller frees. 0 or -ENOMEM. */
 int varlink_encode(const json_t *message, char **ret, size_t *ret_length);
 

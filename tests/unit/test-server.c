@@ -184,19 +184,13 @@ static int twice(struct call *call, json_t *parameters, void *userdata)
 }
 
 static const struct server_method methods[] = {
-	{"test.a.Echo", false, echo},
-	{"test.a.Record", true, record},
-	{"test.a.Big", false, big},
-	{"test.a.Count", false, count},
-	{"test.a.CountFails", false, count_fails},
-	{"test.a.Bare", false, bare},
-	{"test.a.Forever", false, forever},
-	{"test.a.Breaks", false, breaks},
-	{"test.a.Silent", false, silent},
-	{"test.a.Twice", false, twice},
-	{"test.a.Later", false, NULL},
-	{"test.a.b.Deep", false, echo},
-	{NULL, false, NULL},
+	{"test.a.Echo", false, echo, false},	 {"test.a.Large", true, echo, true},
+	{"test.a.Record", true, record, false},	 {"test.a.Big", false, big, false},
+	{"test.a.Count", false, count, false},	 {"test.a.CountFails", false, count_fails, false},
+	{"test.a.Bare", false, bare, false},	 {"test.a.Forever", false, forever, false},
+	{"test.a.Breaks", false, breaks, false}, {"test.a.Silent", false, silent, false},
+	{"test.a.Twice", false, twice, false},	 {"test.a.Later", false, NULL, false},
+	{"test.a.b.Deep", false, echo, false},	 {NULL, false, NULL, false},
 };
 
 /* ---- the loop and its clients ---- */
@@ -242,6 +236,7 @@ static int setup(void **state)
 	f->limits = (struct server_limits){
 		.clients_max = SERVER_CLIENTS_MAX,
 		.request_max = SERVER_REQUEST_MAX,
+		.large_request_max = SERVER_LARGE_REQUEST_MAX,
 		.request_time_max = SERVER_REQUEST_TIME_MAX,
 		.output_time_max = SERVER_OUTPUT_TIME_MAX,
 		.output_max = SERVER_OUTPUT_MAX,
@@ -633,6 +628,45 @@ static void test_long_request(void **state)
 	assert_gone(f, &c);
 	disconnect(&c);
 	free(text);
+}
+
+/* Large ones: of methods that take whole files, from those who may change something. */
+static void test_large_request(void **state)
+{
+	static const struct {
+		const char *begin;
+		size_t length;
+		bool privileged, taken;
+	} cases[] = {
+		{" {\"method\" : \"test.a.Large\"}", SERVER_LARGE_REQUEST_MAX, true, true},
+		{"{\"method\":\"test.a.Large\"}", SERVER_LARGE_REQUEST_MAX + 1, true, false},
+		{"{\"method\":\"test.a.Large\"}", SERVER_REQUEST_MAX + 1, false, false},
+		{"{\"method\":\"test.a.LargeX\"}", SERVER_REQUEST_MAX + 1, true, false},
+		{"{\"method\":\"test.a.Echo\"}", SERVER_REQUEST_MAX + 1, true, false},
+		{"{\"more\":false,\"method\":\"test.a.Large\"}", SERVER_REQUEST_MAX + 1, true,
+		 false},
+	};
+	struct fixture *f = *state;
+
+	need_root();
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct client c = connect_as(f, cases[i].privileged ? 0 : NOBODY);
+		char *text = malloc(cases[i].length + 1);
+		json_t *message;
+
+		memset(text, ' ', cases[i].length);
+		memcpy(text, cases[i].begin, strlen(cases[i].begin));
+		text[cases[i].length] = '\0';
+		/* Behind another one in the same bytes it is seen as well. */
+		send_text(f, &c, "{\"method\":\"test.a.Echo\"}");
+		send_bytes(f, &c, text, cases[i].length + 1);
+		assert_message(f, &c, "{\"parameters\":{}}");
+		message = receive(f, &c);
+		assert_int_equal(json_object_get(message, "error") == NULL, cases[i].taken);
+		json_decref(message);
+		disconnect(&c);
+		free(text);
+	}
 }
 
 /* Single bytes now and then do not buy time; an idle client has all of it. */
@@ -1170,6 +1204,7 @@ int main(void)
 		server_test(test_stream),
 		server_test(test_handler_faults),
 		server_test(test_long_request),
+		server_test(test_large_request),
 		server_test(test_slow_request),
 		server_test(test_slow_reader),
 		server_test(test_steady_reader),
