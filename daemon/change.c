@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Changes of rules: each is planned on a copy, pinned, applied in one step, and only then takes the
- * place of what was.
+ * Changes of rules: each is planned as a list, tried on the rule set, pinned, and applied in one
+ * step; whatever fails on the way, all of it is taken back.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -11,11 +11,9 @@
 #include "daemon/datapath.h"
 #include "daemon/links.h"
 #include "daemon/manager-private.h"
-#include "daemon/options.h"
 #include "daemon/plan.h"
 #include "daemon/registry.h"
 #include "shared/config.h"
-#include "shared/log.h"
 
 /* Below 1 stands what the rules that are gone have counted. */
 #define RULE_ID_GONE 0
@@ -33,21 +31,27 @@ static void clear_counters(struct manager *m, uint32_t id)
 	memset(&m->by_id[id], 0, sizeof(m->by_id[id]));
 }
 
-uint32_t manager_new_id(void *userdata, const struct ruleset *a, const struct ruleset *b)
+/* An id that no rule has, in force or not, and whose last flows are gone. */
+static uint32_t new_id(void *userdata)
 {
 	struct manager *m = userdata;
 	const struct rule_counters *counters = datapath_rule_counters(m->datapath);
 
-	for (uint32_t tries = 1; tries < RULE_COUNT; tries++) {
+	while (m->ids_tried++ < RULE_COUNT - 1) {
 		uint32_t id = m->last_id + 1 < RULE_COUNT ? m->last_id + 1 : 1;
 
 		m->last_id = id;
-		if (ruleset_find_id(a, id) || ruleset_find_id(b, id) ||
-		    counters[id].created != counters[id].destroyed)
-			continue;
-		return id;
+		if (!ruleset_find_id(m->rules, id) && !ruleset_find_removed(m->rules, id) &&
+		    counters[id].created == counters[id].destroyed)
+			return id;
 	}
 	return RULE_ID_NONE;
+}
+
+struct plan_from manager_plan_from(struct manager *m)
+{
+	m->ids_tried = 0;
+	return (struct plan_from){m->rules, new_id, m};
 }
 
 static uint32_t resolve(void *userdata, const char *name)
@@ -57,11 +61,10 @@ static uint32_t resolve(void *userdata, const char *name)
 	return m->links ? links_index(m->links, name) : 0;
 }
 
-static int apply_now(struct manager *m, const struct ruleset *rules, const struct config *config,
-		     struct diag *diag)
+static int apply_now(struct manager *m, const struct config *config, struct diag *diag)
 {
 	struct apply_input input = {
-		.rules = rules,
+		.rules = m->rules,
 		.interfaces = (const char(*)[IF_NAMESIZE])config->interfaces,
 		.n_interfaces = config->n_interfaces,
 		.resolve = resolve,
@@ -83,26 +86,38 @@ static void report_needs(struct manager *m, const struct config *config)
 	m->needs = now;
 }
 
-int manager_commit(struct manager *m, struct ruleset *rules, const struct config *config,
-		   struct diag *diag)
+static int put_in_force(struct manager *m, const struct changes *c, const struct config *config,
+			struct diag *diag)
 {
-	int r = registry_update(m->datapath, m->rules, rules);
+	int r = registry_change(m->datapath, c, false);
 
 	if (r < 0) {
 		diag_add(diag, DIAG_FAILED, NULL, NULL, "cannot pin the rules: %s", strerror(-r));
-	} else {
-		for (size_t i = 0; i < rules->n_entries; i++)
-			if (!ruleset_find_id(m->rules, rules->entries[i]->id))
-				clear_counters(m, rules->entries[i]->id);
-		r = apply_now(m, rules, config, diag);
-	}
-	if (r < 0) {
-		registry_update(m->datapath, rules, m->rules);
-		ruleset_free(rules);
 		return r;
 	}
-	ruleset_free(m->rules);
-	m->rules = rules;
+	for (size_t i = 0; i < c->n; i++)
+		if (c->items[i].fresh && c->items[i].after)
+			clear_counters(m, c->items[i].after->id);
+	return apply_now(m, config, diag);
+}
+
+int manager_commit(struct manager *m, struct changes *c, const struct config *config, bool dry_run,
+		   struct diag *diag)
+{
+	int r = ruleset_change(m->rules, c, diag);
+
+	if (r < 0)
+		return r;
+	if (dry_run) {
+		ruleset_revert(m->rules, c);
+		return 0;
+	}
+	r = put_in_force(m, c, config, diag);
+	if (r < 0) {
+		registry_change(m->datapath, c, true);
+		ruleset_revert(m->rules, c);
+		return r;
+	}
 	report_needs(m, config);
 	return 0;
 }
@@ -110,137 +125,107 @@ int manager_commit(struct manager *m, struct ruleset *rules, const struct config
 int manager_reapply(struct manager *m, struct diag *diag)
 {
 	report_needs(m, m->config);
-	return apply_now(m, m->rules, m->config, diag);
+	return apply_now(m, m->config, diag);
 }
 
-static int ret_rule(const struct ruleset_entry *e, uint32_t *ret_id, char **ret_text)
+/* ---- one rule ---- */
+
+static int read_rule(const char *text, struct diag *diag, struct rule **ret)
 {
-	if (rule_format(e->rule, ret_text) < 0)
-		return -ENOMEM;
-	*ret_id = e->id;
+	_cleanup_(rule_freep) struct rule *rule = NULL;
+	const struct diag_place place = {.column = 1, .text = text};
+	int r = rule_parse(text, &place, diag, &rule);
+
+	if (r < 0)
+		return r;
+	if (!rule_check_supported(rule, &place, diag))
+		return -EINVAL;
+	*ret = take_ptr(rule);
 	return 0;
 }
 
 int manager_add_rule(struct manager *m, const char *text, bool dry_run, struct diag *diag,
-		     uint32_t *ret_id, char **ret_text)
+		     struct changes *ret)
 {
-	_cleanup_(ruleset_freep) struct ruleset *rules = NULL;
 	_cleanup_(rule_freep) struct rule *rule = NULL;
-	struct ruleset_entry *e;
-	const struct diag_place place = {.column = 1, .text = text};
+	const struct plan_from from = manager_plan_from(m);
 	uint32_t last_id = m->last_id;
-	int r = rule_parse(text, &place, diag, &rule);
+	int r = pending_refuse(m, diag);
 
-	if (r == 0 && !rule_check_supported(rule, &place, diag))
-		r = -EINVAL;
 	if (r == 0)
-		r = ruleset_copy(m->rules, &rules);
+		r = read_rule(text, diag, &rule);
 	if (r == 0)
-		r = ruleset_add(rules, manager_new_id(m, m->rules, rules), rule,
-				RULE_ORIGIN_RUNTIME, "runtime", diag, &e);
+		r = plan_add(&from, rule, ret, diag);
 	if (r == 0)
-		rule = NULL; /* the rule set's now */
-	if (r == 0)
-		r = ret_rule(e, ret_id, ret_text);
-	if (r == 0 && !dry_run)
-		r = manager_commit(m, take_ptr(rules), m->config, diag);
+		r = manager_commit(m, ret, m->config, dry_run, diag);
 	if (r < 0 || dry_run)
 		m->last_id = last_id; /* the id was not given out */
+	if (r == 0)
+		ret->subject = ret->items[0].after;
 	return r;
 }
 
 int manager_remove_rule(struct manager *m, const char *selector, bool dry_run, struct diag *diag,
-			uint32_t *ret_id, char **ret_text)
+			struct changes *ret)
 {
-	_cleanup_(ruleset_freep) struct ruleset *rules = NULL;
 	struct ruleset_entry *e = ruleset_find(m->rules, selector);
-	int r;
+	int r = pending_refuse(m, diag);
 
-	if (!e)
-		return -ENOENT;
-	r = ret_rule(e, ret_id, ret_text);
-	if (r < 0 || dry_run)
-		return r;
-	r = ruleset_copy(m->rules, &rules);
 	if (r < 0)
 		return r;
-	ruleset_remove(rules, ruleset_find_id(rules, *ret_id));
-	return manager_commit(m, take_ptr(rules), m->config, diag);
+	if (!e)
+		return -ENOENT;
+	ret->subject = e;
+	r = plan_remove(e, ret);
+	return r == 0 ? manager_commit(m, ret, m->config, dry_run, diag) : r;
+}
+
+/* Another rule for an entry. */
+static int set_rule(struct manager *m, struct ruleset_entry *e, const struct rule *rule,
+		    bool dry_run, struct diag *diag, struct changes *ret)
+{
+	int r = plan_set(e, rule, ret);
+
+	if (r == 0 && ret->n)
+		r = manager_commit(m, ret, m->config, dry_run, diag);
+	if (r == 0)
+		ret->subject = ret->n ? ret->items[0].after : e;
+	return r;
+}
+
+/* A name that the new words leave out stays: it is what the rule was found by. */
+int manager_replace_rule(struct manager *m, const char *selector, const char *text, bool dry_run,
+			 struct diag *diag, struct changes *ret)
+{
+	_cleanup_(rule_freep) struct rule *rule = NULL;
+	struct ruleset_entry *e = ruleset_find(m->rules, selector);
+	int r = pending_refuse(m, diag);
+
+	if (r == 0)
+		r = read_rule(text, diag, &rule);
+	if (r < 0)
+		return r;
+	if (!e)
+		return -ENOENT;
+	if (!rule->name[0])
+		memcpy(rule->name, e->rule->name, sizeof(rule->name));
+	return set_rule(m, e, rule, dry_run, diag, ret);
 }
 
 int manager_enable_rule(struct manager *m, const char *selector, bool enable, bool dry_run,
-			struct diag *diag, uint32_t *ret_id, char **ret_text)
+			struct diag *diag, struct changes *ret)
 {
-	_cleanup_(ruleset_freep) struct ruleset *rules = NULL;
+	_cleanup_(rule_freep) struct rule *rule = NULL;
 	struct ruleset_entry *e = ruleset_find(m->rules, selector);
-	int r;
+	int r = pending_refuse(m, diag);
 
+	if (r < 0)
+		return r;
 	if (!e)
 		return -ENOENT;
-	r = ruleset_copy(m->rules, &rules);
+	r = rule_copy(e->rule, &rule);
 	if (r < 0)
 		return r;
-	e = ruleset_find_id(rules, e->id);
-	e->rule->disabled = !enable;
-	r = ret_rule(e, ret_id, ret_text);
-	if (r < 0 || dry_run)
-		return r;
-	return manager_commit(m, take_ptr(rules), m->config, diag);
-}
-
-void manager_apply_settings(struct manager *m, const struct config *config)
-{
-	struct datapath_config *c = datapath_config(m->datapath);
-	uint32_t capacity = datapath_capacity(m->datapath);
-
-	for (int state = 0; state < FLOW_STATE_COUNT; state++)
-		c->timeouts[state] =
-			datapath_ticks_from_seconds(m->datapath, config->timeouts[state]);
-	c->flows_max = config->flows_max < capacity ? config->flows_max : capacity;
-	if (config->flows_max > capacity)
-		log_warning("flows-max %u needs a larger table, which is made at the next stop and "
-			    "start; "
-			    "until then it is %u",
-			    config->flows_max, capacity);
-}
-
-static int reload(struct manager *m, bool dry_run, struct diag *diag, struct reload_result *ret)
-{
-	_cleanup_(config_freep) struct config *config = NULL;
-	struct ruleset *rules = NULL;
-	struct plan_counts counts;
-	uint32_t last_id = m->last_id;
-	int r = options_read_config(m->options, &config, diag);
-
-	if (r == 0)
-		r = plan_configuration(m->rules, config, false, manager_new_id, m, diag, &rules,
-				       &counts);
-	if (r < 0)
-		return r;
-	*ret = (struct reload_result){counts.added, counts.removed, counts.kept};
-	if (dry_run) {
-		m->last_id = last_id;
-		ruleset_free(rules);
-		return 0;
-	}
-	r = manager_commit(m, rules, config, diag);
-	if (r < 0)
-		return r;
-	manager_apply_settings(m, config);
-	config_free(m->config);
-	m->config = take_ptr(config);
-	return 0;
-}
-
-int manager_reload(struct manager *m, bool dry_run, struct diag *diag, struct reload_result *ret)
-{
-	int r = reload(m, dry_run, diag, ret);
-
-	if (dry_run)
-		return r;
-	free(m->reload_error);
-	m->reload_error = NULL;
-	if (r < 0)
-		m->reload_error = strdup(diag->n_items ? diag->items[0].message : strerror(-r));
-	return r;
+	rule->disabled = !enable;
+	return set_rule(m, e, rule, dry_run, diag, ret);
 }

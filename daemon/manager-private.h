@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The manager's inside, for the files that make it up: manager.c (start, signals, end), change.c
- * (changes of rules), views.c (what others may see of it).
+ * (changes of rules), change-file.c (by files), pending.c (those to be confirmed), save.c, views.c
+ * (what others may see of it).
  */
 #pragma once
 
+#include <jansson.h>
 #include <systemd/sd-event.h>
 #include <time.h>
 
 #include "daemon/manager.h"
 #include "daemon/needs.h"
+#include "daemon/plan.h"
 
 struct apply;
 struct attach;
@@ -39,7 +42,14 @@ struct manager {
 	bool started;	    /* the rules are in force */
 	bool links_changed; /* names of interfaces mean others than when the rules were applied */
 	enum ending ending;
-	uint32_t last_id;
+	uint32_t last_id,
+		ids_tried; /* the last id given out; how many the running plan went through */
+
+	json_t *undo;	  /* of the change that waits to be confirmed; NULL: none does */
+	uint64_t undo_at; /* CLOCK_BOOTTIME, microseconds */
+	sd_event_source *undo_timer;
+	bool reload_due; /* the configuration is to be read once nothing is pending */
+
 	uint32_t sweep_cursor;
 	struct timespec began;
 	char *reload_error;
@@ -51,12 +61,33 @@ struct manager {
 	const char **interface_names;
 };
 
-/* An id that neither rule set uses and whose last flows are gone; a plan_new_id. */
-uint32_t manager_new_id(void *userdata, const struct ruleset *a, const struct ruleset *b);
-/* Puts a planned rule set in force, and takes it over; or refuses it and changes nothing. */
-int manager_commit(struct manager *m, struct ruleset *rules, const struct config *config,
+/* Where a plan begins: the rules in force, and ids that are free. */
+struct plan_from manager_plan_from(struct manager *m);
+/*
+ * Makes planned changes, or with `dry_run` only tries them; or refuses them and changes nothing.
+ */
+int manager_commit(struct manager *m, struct changes *c, const struct config *config, bool dry_run,
 		   struct diag *diag);
 /* Writes the rules in force again: names of interfaces mean others now. */
 int manager_reapply(struct manager *m, struct diag *diag);
 /* Timeouts and limits of a configuration. */
 void manager_apply_settings(struct manager *m, const struct config *config);
+/* Every item a message, a line a message, so that the journal keeps their priority. */
+void manager_log_diag(const struct diag *diag);
+
+/* pending.c: a change that goes back by itself unless it is confirmed. */
+
+/* 0; or -EEXIST when a change is pending, and an item in diag says so. */
+int pending_refuse(const struct manager *m, struct diag *diag);
+/* Before the change: pins what to go back to. */
+int pending_prepare(struct manager *m, const struct changes *c, struct diag *diag);
+/* After it: the time runs. */
+int pending_begin(struct manager *m, uint32_t seconds, struct diag *diag);
+/* Nothing is pending any more. */
+void pending_end(struct manager *m);
+/* What a former daemon left: goes back now, or goes on waiting. Needs the rules. */
+int pending_adopt(struct manager *m, struct diag *diag);
+/* Does what had to wait until nothing is pending. */
+void pending_tick(struct manager *m);
+/* Milliseconds until it goes back. */
+uint64_t pending_left_ms(const struct manager *m);

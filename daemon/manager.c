@@ -26,8 +26,7 @@
 #define TICK_USEC     (1000 * 1000) /* how often a part of the table is swept */
 #define SWEEP_RECORDS (384 * 1024)  /* the default table whole, larger ones in turns */
 
-/* Multi-line diagnostics, a line a message, so that the journal keeps their priority. */
-static void log_diag(const struct diag *diag)
+void manager_log_diag(const struct diag *diag)
 {
 	char *text = NULL, *line, *rest;
 	size_t length;
@@ -44,10 +43,25 @@ static void log_diag(const struct diag *diag)
 	free(text);
 }
 
+/* Rules of which there is more to say than that they have changed. */
+static void log_notes(const struct changes *c)
+{
+	for (size_t i = 0; i < c->n; i++) {
+		const struct ruleset_entry *e =
+			c->items[i].after ? c->items[i].after : c->items[i].before;
+		_cleanup_(freep) char *text = NULL;
+
+		if (c->items[i].note && rule_format(e->rule, &text) == 0)
+			log_warning("%s; the configuration wins: %s%s", c->items[i].note,
+				    c->items[i].after ? "" : "no ", text);
+	}
+}
+
 static int on_reload(sd_event_source *s, const struct signalfd_siginfo *info, void *userdata)
 {
 	struct manager *m = userdata;
-	struct reload_result result;
+	struct changes changes = {0};
+	struct change_counts counts;
 	struct diag diag = {0};
 	struct timespec now;
 	int r;
@@ -55,14 +69,18 @@ static int on_reload(sd_event_source *s, const struct signalfd_siginfo *info, vo
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	sd_notifyf(false, "RELOADING=1\nMONOTONIC_USEC=%llu",
 		   (unsigned long long)now.tv_sec * 1000000ULL + now.tv_nsec / 1000);
-	r = manager_reload(m, false, &diag, &result);
+	r = manager_reload(m, false, &diag, &changes);
 	if (r < 0) {
-		log_diag(&diag);
+		manager_log_diag(&diag);
 		log_error("not reloaded: everything stays as it was");
 	} else {
-		log_notice("reloaded: %u rules added, %u removed, %u kept", result.added,
-			   result.removed, result.kept);
+		counts = changes_count(&changes);
+		log_notice("reloaded: %zu rules added, %zu removed, %zu changed, %zu kept",
+			   counts.added, counts.removed, counts.changed,
+			   m->rules->n_entries - counts.added - counts.changed);
+		log_notes(&changes);
 	}
+	changes_clear(&changes);
 	diag_clear(&diag);
 	sd_notifyf(false, "READY=1\nSTATUS=%zu rules%s", m->rules->n_entries,
 		   r < 0 ? "; the last reload failed" : "");
@@ -95,6 +113,7 @@ static int on_tick(sd_event_source *s, uint64_t usec, void *userdata)
 	if (r < 0)
 		log_warning("cannot sweep the flow table: %s", strerror(-r));
 	apply_tick(m->apply);
+	pending_tick(m);
 	sd_event_source_set_time(s, usec + TICK_USEC);
 	return sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
 }
@@ -134,7 +153,7 @@ static void on_links_settled(void *userdata)
 		return;
 	m->links_changed = false;
 	if (manager_reapply(m, &diag) < 0)
-		log_diag(&diag);
+		manager_log_diag(&diag);
 	diag_clear(&diag);
 }
 
@@ -201,7 +220,7 @@ static int start_datapath(struct manager *m)
 			  "other places with -s and -p",
 			  (int)owner, m->options->pin_path);
 	else if (r < 0)
-		log_diag(&diag);
+		manager_log_diag(&diag);
 	diag_clear(&diag);
 	if (r < 0)
 		return r;
@@ -228,14 +247,29 @@ static void start_ids(struct manager *m)
 	const struct rule_counters *counters = datapath_rule_counters(m->datapath);
 
 	for (uint32_t id = 1; id < RULE_COUNT; id++)
-		if (counters[id].created || ruleset_find_id(m->rules, id))
+		if (counters[id].created || ruleset_find_id(m->rules, id) ||
+		    ruleset_find_removed(m->rules, id))
 			m->last_id = id;
+}
+
+/* Rules of the configuration, merged with those that are there; a pending change goes first. */
+static int merge_configuration(struct manager *m, struct diag *diag)
+{
+	_cleanup_(changes_clear) struct changes changes = {0};
+	const struct plan_from from = manager_plan_from(m);
+	int r = 0;
+
+	if (!m->reload_due)
+		r = plan_configuration(&from, m->config, true, &changes, diag);
+	if (r == 0)
+		r = manager_commit(m, &changes, m->config, false, diag);
+	if (r == 0)
+		log_notes(&changes);
+	return r;
 }
 
 static int start_rules(struct manager *m)
 {
-	struct ruleset *rules = NULL;
-	struct plan_counts counts;
 	struct diag diag = {0};
 	int r = registry_load(m->datapath, &m->rules);
 
@@ -244,12 +278,11 @@ static int start_rules(struct manager *m)
 	if (r == 0) {
 		start_ids(m);
 		manager_apply_settings(m, m->config);
-		r = plan_configuration(m->rules, m->config, true, manager_new_id, m, &diag, &rules,
-				       &counts);
+		r = pending_adopt(m, &diag);
 	}
 	if (r == 0)
-		r = manager_commit(m, rules, m->config, &diag);
-	log_diag(&diag);
+		r = merge_configuration(m, &diag);
+	manager_log_diag(&diag);
 	diag_clear(&diag);
 	if (r < 0)
 		log_error("cannot put the rules in force: %s", strerror(-r));
@@ -354,6 +387,8 @@ struct manager *manager_free(struct manager *m)
 	apply_free(m->apply);
 	attach_free(m->attach);
 	datapath_free(m->datapath);
+	sd_event_source_disable_unref(m->undo_timer);
+	json_decref(m->undo);
 	ruleset_free(m->rules);
 	config_free(m->config);
 	sd_event_source_unref(m->tick);

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "daemon/changes.h"
 #include "daemon/flows.h"
 #include "daemon/port-fill.h"
 #include "daemon/ruleset.h"
@@ -16,6 +17,7 @@
 #include "shared/diag.h"
 
 struct config;
+struct config_text;
 struct manager;
 struct options;
 
@@ -31,19 +33,54 @@ DEFINE_CLEANUP(struct manager, manager_free)
 
 /*
  * Changes. Return 0; -ENOENT: no such rule; -EINVAL, -EEXIST, -ENOSPC…: refused, diag says why;
- * nothing has changed then. With `dry_run` everything is checked and nothing done.
+ * nothing has changed then. With `dry_run` everything is checked and nothing done. `ret` is empty
+ * at first, receives what has changed or would, and is for the caller to clear before the next
+ * call; of a change of one rule it has the `subject`.
+ *
+ * While a change waits for its confirmation all others are refused with -EEXIST.
  */
 int manager_add_rule(struct manager *m, const char *text, bool dry_run, struct diag *diag,
-		     uint32_t *ret_id, char **ret_text);
+		     struct changes *ret);
 int manager_remove_rule(struct manager *m, const char *selector, bool dry_run, struct diag *diag,
-			uint32_t *ret_id, char **ret_text);
+			struct changes *ret);
+int manager_replace_rule(struct manager *m, const char *selector, const char *text, bool dry_run,
+			 struct diag *diag, struct changes *ret);
 int manager_enable_rule(struct manager *m, const char *selector, bool enable, bool dry_run,
-			struct diag *diag, uint32_t *ret_id, char **ret_text);
-/* What a reload did; with an error nothing has changed. */
-struct reload_result {
-	uint32_t added, removed, kept;
+			struct diag *diag, struct changes *ret);
+
+/* Reads the configuration again. */
+int manager_reload(struct manager *m, bool dry_run, struct diag *diag, struct changes *ret);
+
+struct apply_options {
+	bool replace;		  /* rules that are not in the file go */
+	uint32_t confirm_seconds; /* go back by itself after so long; 0: stays */
+	bool dry_run;
 };
-int manager_reload(struct manager *m, bool dry_run, struct diag *diag, struct reload_result *ret);
+/*
+ * Puts the rules of `texts` in force. `config` receives them read; the changes refer to it, so that
+ * it goes after them.
+ */
+int manager_apply(struct manager *m, const struct config_text *texts, size_t n,
+		  const struct apply_options *options, struct diag *diag, struct config **config,
+		  struct changes *ret);
+/* What would make the rules in force those of `texts`; with n 0 those of the configuration. */
+int manager_diff(struct manager *m, const struct config_text *texts, size_t n, struct diag *diag,
+		 struct config **config, struct changes *ret);
+
+/* -ENODATA: nothing waits to be confirmed. */
+int manager_confirm(struct manager *m, bool dry_run);
+int manager_rollback(struct manager *m, bool dry_run, struct diag *diag, struct changes *ret);
+
+struct save_result {
+	char *file; /* owned: where the rules are */
+	size_t n_rules, n_new;
+	bool written;	 /* false: it was so already, or dry_run */
+	bool included;	 /* the configuration reads that file */
+	size_t n_differ; /* rules of other files that are otherwise in force: not for us to write */
+};
+void save_result_clear(struct save_result *r);
+/* Writes runtime rules where they last. -ENOENT: no configuration is read (diag says so). */
+int manager_save(struct manager *m, bool dry_run, struct diag *diag, struct save_result *ret);
 
 /* Views; valid until the next call into the manager. */
 const struct ruleset *manager_ruleset(const struct manager *m);
@@ -85,6 +122,11 @@ struct manager_status {
 	bool adopted;		       /* this start took over a running datapath */
 	const char *last_reload_error; /* NULL: the last reload went well */
 	uint32_t n_rules, n_rules_enabled;
+	size_t n_runtime;    /* rules that no file has */
+	size_t n_differ;     /* rules of the configuration that a runtime change has otherwise */
+	bool pending;	     /* a change waits to be confirmed */
+	uint64_t pending_ms; /* until it is taken back */
+	size_t pending_rules;
 	const struct manager_attachment *attachments;
 	size_t n_attachments;
 };

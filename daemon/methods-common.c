@@ -24,6 +24,12 @@ static bool parameter_set(const struct parameter *p, const json_t *value, char *
 	case PARAMETER_PORT:
 		*(int32_t *)(void *)to = (int32_t)number;
 		return json_is_integer(value) && number >= 0 && number <= UINT16_MAX;
+	case PARAMETER_SECONDS:
+		*(uint32_t *)(void *)to = (uint32_t)number;
+		return json_is_integer(value) && number >= 1 && number <= METHODS_SECONDS_MAX;
+	case PARAMETER_ARRAY:
+		*(const json_t **)(void *)to = value;
+		return json_is_array(value);
 	}
 	return false;
 }
@@ -40,6 +46,12 @@ static void parameter_unset(const struct parameter *p, char *to)
 		break;
 	case PARAMETER_PORT:
 		*(int32_t *)(void *)to = METHODS_NO_PORT;
+		break;
+	case PARAMETER_SECONDS:
+		*(uint32_t *)(void *)to = 0;
+		break;
+	case PARAMETER_ARRAY:
+		*(const json_t **)(void *)to = NULL;
 		break;
 	}
 }

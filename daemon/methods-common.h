@@ -13,12 +13,17 @@
 #define METHODS_SCHEMA 1 /* of the answers that scripts keep; contract */
 
 enum parameter_type {
-	PARAMETER_STRING, /* const char *, borrowed; NULL: not given */
-	PARAMETER_BOOL,	  /* bool; false: not given */
-	PARAMETER_PORT,	  /* int32_t, 0..65535; METHODS_NO_PORT: not given */
+	PARAMETER_STRING,  /* const char *, borrowed; NULL: not given */
+	PARAMETER_BOOL,	   /* bool; false: not given */
+	PARAMETER_PORT,	   /* int32_t, 0..65535; METHODS_NO_PORT: not given */
+	PARAMETER_SECONDS, /* uint32_t, 1..METHODS_SECONDS_MAX; 0: not given */
+	PARAMETER_ARRAY,   /* json_t *, borrowed; NULL: not given */
 };
 
-#define METHODS_NO_PORT (-1)
+#define METHODS_NO_PORT	    (-1)
+#define METHODS_SECONDS_MAX 86400
+
+struct changes;
 
 struct parameter {
 	const char *name;
@@ -42,3 +47,6 @@ int methods_no_such_rule(struct call *call, const char *selector);
  * `error` (negative errno) when the diag is empty.
  */
 int methods_refuse(struct call *call, int error, const struct diag *diag);
+
+/* methods-changes.c: the array `changes` of the answers; a new reference, NULL: out of memory. */
+json_t *methods_changes_pack(const struct changes *c);

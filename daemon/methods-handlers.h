@@ -13,7 +13,15 @@ int methods_add(struct call *call, json_t *parameters, void *userdata);
 int methods_remove(struct call *call, json_t *parameters, void *userdata);
 int methods_enable(struct call *call, json_t *parameters, void *userdata);
 int methods_disable(struct call *call, json_t *parameters, void *userdata);
+int methods_replace(struct call *call, json_t *parameters, void *userdata);
+
+/* methods-files.c */
+int methods_apply(struct call *call, json_t *parameters, void *userdata);
+int methods_diff(struct call *call, json_t *parameters, void *userdata);
+int methods_confirm(struct call *call, json_t *parameters, void *userdata);
+int methods_rollback(struct call *call, json_t *parameters, void *userdata);
 int methods_reload(struct call *call, json_t *parameters, void *userdata);
+int methods_save(struct call *call, json_t *parameters, void *userdata);
 
 /* methods-flows.c */
 int methods_conntrack(struct call *call, json_t *parameters, void *userdata);

@@ -17,6 +17,7 @@ static json_t *entry_pack(const struct ruleset_entry *entry, const struct flow_s
 		.id = entry->id,
 		.origin = rule_origin_name(entry->origin),
 		.source = entry->source,
+		.configured = entry->configured,
 		.packets = sums->packets,
 		.bytes = sums->bytes,
 		.flows = sums->flows,
@@ -67,6 +68,7 @@ int methods_list(struct call *call, json_t *parameters, void *userdata)
 /* What the methods below take. */
 struct rule_parameters {
 	const char *rule;
+	const char *by; /* of Replace only: the new rule */
 	bool dry_run;
 };
 
@@ -81,7 +83,9 @@ static const struct parameter show_parameters[] = {
 	{NULL, PARAMETER_STRING, false, 0},
 };
 
-static const struct parameter reload_parameters[] = {
+static const struct parameter replace_parameters[] = {
+	{"rule", PARAMETER_STRING, true, offsetof(struct rule_parameters, rule)},
+	{"by", PARAMETER_STRING, true, offsetof(struct rule_parameters, by)},
 	{"dryRun", PARAMETER_BOOL, false, offsetof(struct rule_parameters, dry_run)},
 	{NULL, PARAMETER_STRING, false, 0},
 };
@@ -108,61 +112,74 @@ int methods_show(struct call *call, json_t *parameters, void *userdata)
 	return call_reply(call, json_pack("{s:o}", "rule", entry_pack(entry, &sums[i])));
 }
 
-int methods_add(struct call *call, json_t *parameters, void *userdata)
-{
-	_cleanup_(diag_clear) struct diag diag = {0};
-	_cleanup_(freep) char *text = NULL;
-	struct rule_parameters p;
-	uint32_t id;
-	int r;
-
-	if (!methods_read_parameters(call, parameters, rule_parameters, &p, &r))
-		return r;
-	r = manager_add_rule(userdata, p.rule, p.dry_run, &diag, &id, &text);
-	if (r < 0)
-		return methods_refuse(call, r, &diag);
-	return call_reply(call, json_pack("{s:I, s:o, s:b}", "id", (json_int_t)id, "rule",
-					  varlink_text(text), "runtime", 1));
-}
-
-/* The answer of Remove, Enable and Disable. */
+/* The answer of every change of one rule. */
 static int reply_change(struct call *call, int result, const char *selector,
-			const struct diag *diag, uint32_t id, const char *text)
+			const struct diag *diag, const struct changes *c)
 {
+	_cleanup_(freep) char *text = NULL;
+
 	if (result == -ENOENT)
 		return methods_no_such_rule(call, selector);
 	if (result < 0)
 		return methods_refuse(call, result, diag);
-	return call_reply(
-		call, json_pack("{s:I, s:o}", "id", (json_int_t)id, "rule", varlink_text(text)));
+	if (rule_format(c->subject->rule, &text) < 0)
+		return -ENOMEM;
+	return call_reply(call, json_pack("{s:I, s:o, s:b, s:o}", "id", (json_int_t)c->subject->id,
+					  "rule", varlink_text(text), "runtime",
+					  c->subject->origin == RULE_ORIGIN_RUNTIME, "changes",
+					  methods_changes_pack(c)));
+}
+
+int methods_add(struct call *call, json_t *parameters, void *userdata)
+{
+	_cleanup_(changes_clear) struct changes changes = {0};
+	_cleanup_(diag_clear) struct diag diag = {0};
+	struct rule_parameters p;
+	int r;
+
+	if (!methods_read_parameters(call, parameters, rule_parameters, &p, &r))
+		return r;
+	r = manager_add_rule(userdata, p.rule, p.dry_run, &diag, &changes);
+	return reply_change(call, r, p.rule, &diag, &changes);
 }
 
 int methods_remove(struct call *call, json_t *parameters, void *userdata)
 {
+	_cleanup_(changes_clear) struct changes changes = {0};
 	_cleanup_(diag_clear) struct diag diag = {0};
-	_cleanup_(freep) char *text = NULL;
 	struct rule_parameters p;
-	uint32_t id = RULE_ID_NONE;
 	int r;
 
 	if (!methods_read_parameters(call, parameters, rule_parameters, &p, &r))
 		return r;
-	r = manager_remove_rule(userdata, p.rule, p.dry_run, &diag, &id, &text);
-	return reply_change(call, r, p.rule, &diag, id, text);
+	r = manager_remove_rule(userdata, p.rule, p.dry_run, &diag, &changes);
+	return reply_change(call, r, p.rule, &diag, &changes);
+}
+
+int methods_replace(struct call *call, json_t *parameters, void *userdata)
+{
+	_cleanup_(changes_clear) struct changes changes = {0};
+	_cleanup_(diag_clear) struct diag diag = {0};
+	struct rule_parameters p;
+	int r;
+
+	if (!methods_read_parameters(call, parameters, replace_parameters, &p, &r))
+		return r;
+	r = manager_replace_rule(userdata, p.rule, p.by, p.dry_run, &diag, &changes);
+	return reply_change(call, r, p.rule, &diag, &changes);
 }
 
 static int set_enabled(struct call *call, json_t *parameters, struct manager *m, bool enable)
 {
+	_cleanup_(changes_clear) struct changes changes = {0};
 	_cleanup_(diag_clear) struct diag diag = {0};
-	_cleanup_(freep) char *text = NULL;
 	struct rule_parameters p;
-	uint32_t id = RULE_ID_NONE;
 	int r;
 
 	if (!methods_read_parameters(call, parameters, rule_parameters, &p, &r))
 		return r;
-	r = manager_enable_rule(m, p.rule, enable, p.dry_run, &diag, &id, &text);
-	return reply_change(call, r, p.rule, &diag, id, text);
+	r = manager_enable_rule(m, p.rule, enable, p.dry_run, &diag, &changes);
+	return reply_change(call, r, p.rule, &diag, &changes);
 }
 
 int methods_enable(struct call *call, json_t *parameters, void *userdata)
@@ -173,21 +190,4 @@ int methods_enable(struct call *call, json_t *parameters, void *userdata)
 int methods_disable(struct call *call, json_t *parameters, void *userdata)
 {
 	return set_enabled(call, parameters, userdata, false);
-}
-
-int methods_reload(struct call *call, json_t *parameters, void *userdata)
-{
-	_cleanup_(diag_clear) struct diag diag = {0};
-	struct reload_result result;
-	struct rule_parameters p;
-	int r;
-
-	if (!methods_read_parameters(call, parameters, reload_parameters, &p, &r))
-		return r;
-	r = manager_reload(userdata, p.dry_run, &diag, &result);
-	if (r < 0)
-		return methods_refuse(call, r, &diag);
-	return call_reply(call,
-			  json_pack("{s:I, s:I, s:I}", "added", (json_int_t)result.added, "removed",
-				    (json_int_t)result.removed, "kept", (json_int_t)result.kept));
 }

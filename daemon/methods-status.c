@@ -126,6 +126,21 @@ static json_t *attachments_pack(const struct manager_status *s)
 	return array;
 }
 
+static json_t *pending_pack(const struct manager_status *s)
+{
+	if (!s->pending)
+		return json_null();
+	return json_pack("{s:o, s:I}", "remaining_ms", rule_json_counter(s->pending_ms), "changes",
+			 (json_int_t)s->pending_rules);
+}
+
+static json_t *rules_pack(const struct manager_status *s)
+{
+	return json_pack("{s:I, s:I, s:I, s:I}", "total", (json_int_t)s->n_rules, "enabled",
+			 (json_int_t)s->n_rules_enabled, "runtime", (json_int_t)s->n_runtime,
+			 "differ", (json_int_t)s->n_differ);
+}
+
 static json_t *fill_pack(const struct manager_stats *s)
 {
 	double fill = s->flows_max ? (double)s->flows_active / (double)s->flows_max : 0;
@@ -153,14 +168,13 @@ int methods_status(struct call *call, json_t *parameters, void *userdata)
 	ports = port_fill_pack(&stats.port_fill);
 	return call_reply(
 		call,
-		json_pack("{s:i, s:s, s:I, s:o, s:o, s:o, s:o, s:b, s:o, s:{s:I, s:I}, s:o, s:o,"
-			  " s:o, s:o}",
+		json_pack("{s:i, s:s, s:I, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:o, s:o, s:o,"
+			  " s:o}",
 			  "schema", METHODS_SCHEMA, "version", s.version, "pid", (json_int_t)s.pid,
 			  "uptime_ms", rule_json_counter(s.uptime_ms), "config",
 			  varlink_text(s.config_path), "pins", varlink_text(s.pin_path), "socket",
 			  varlink_text(s.socket_path), "adopted", s.adopted, "last_reload_error",
-			  varlink_text(s.last_reload_error), "rules", "total",
-			  (json_int_t)s.n_rules, "enabled", (json_int_t)s.n_rules_enabled,
-			  "interfaces", interfaces_pack(userdata), "attachments",
+			  varlink_text(s.last_reload_error), "rules", rules_pack(&s), "pending",
+			  pending_pack(&s), "interfaces", interfaces_pack(userdata), "attachments",
 			  attachments_pack(&s), "flows", fill, "source_ports", ports));
 }

@@ -157,10 +157,17 @@ int manager_status(struct manager *m, struct manager_status *ret)
 		.adopted = datapath_adopted(m->datapath),
 		.last_reload_error = m->reload_error,
 		.n_rules = m->rules->n_entries,
+		.n_differ = m->rules->n_removed,
+		.pending = m->undo != NULL,
+		.pending_ms = pending_left_ms(m),
+		.pending_rules = json_array_size(m->undo),
 		.attachments = attachments,
 		.n_attachments = n,
 	};
-	for (size_t i = 0; i < m->rules->n_entries; i++)
+	for (size_t i = 0; i < m->rules->n_entries; i++) {
 		ret->n_rules_enabled += !m->rules->entries[i]->rule->disabled;
+		ret->n_runtime += m->rules->entries[i]->origin == RULE_ORIGIN_RUNTIME;
+		ret->n_differ += m->rules->entries[i]->configured != NULL;
+	}
 	return 0;
 }

@@ -257,6 +257,9 @@ struct held_fragment {
  * parts; packets never look at it.
  */
 #define REGISTRY_PART 256
+/* In place of an id: what a change that waits to be confirmed goes back to, and when. */
+#define REGISTRY_UNDO	  RULE_COUNT
+#define REGISTRY_DEADLINE (RULE_COUNT + 1)
 struct registry_key {
 	__u32 rule; /* id */
 	__u32 part; /* from 0 */

@@ -106,24 +106,31 @@ static json_t *from_pack(const struct rule *r)
 	return array;
 }
 
-int rule_json_pack(const struct rule *r, const struct rule_json_entry *e, json_t **ret)
+/* A rule's text; null for none. */
+static json_t *text_pack(const struct rule *r)
 {
 	_cleanup_(freep) char *text = NULL;
-	json_t *json;
-	int ret_format = rule_format(r, &text);
 
-	if (ret_format < 0)
-		return ret_format;
-	json = json_pack(
-		"{s:I, s:o, s:o, s:s, s:o, s:{s:o, s:o}, s:o, s:o, s:s, s:o, s:b,"
-		" s:{s:o, s:o, s:o, s:o}}",
-		"id", (json_int_t)e->id, "name", varlink_text(r->name[0] ? r->name : NULL), "rule",
-		varlink_text(text), "protocol", protocol_name(r->protocols), "interfaces",
-		interfaces_pack(r), "listen", "address", listen_address_pack(r), "ports",
-		ports_pack(&r->ports), "targets", targets_pack(r), "from", from_pack(r), "origin",
-		e->origin, "source", varlink_text(e->source), "enabled", !r->disabled, "counters",
-		"packets", rule_json_counter(e->packets), "bytes", rule_json_counter(e->bytes),
-		"flows", rule_json_counter(e->flows), "active", rule_json_counter(e->active));
+	if (!r)
+		return json_null();
+	return rule_format(r, &text) < 0 ? NULL : varlink_text(text);
+}
+
+int rule_json_pack(const struct rule *r, const struct rule_json_entry *e, json_t **ret)
+{
+	json_t *json;
+
+	json = json_pack("{s:I, s:o, s:o, s:s, s:o, s:{s:o, s:o}, s:o, s:o, s:s, s:o, s:o, s:b,"
+			 " s:{s:o, s:o, s:o, s:o}}",
+			 "id", (json_int_t)e->id, "name", varlink_text(r->name[0] ? r->name : NULL),
+			 "rule", text_pack(r), "protocol", protocol_name(r->protocols),
+			 "interfaces", interfaces_pack(r), "listen", "address",
+			 listen_address_pack(r), "ports", ports_pack(&r->ports), "targets",
+			 targets_pack(r), "from", from_pack(r), "origin", e->origin, "source",
+			 varlink_text(e->source), "configured", text_pack(e->configured), "enabled",
+			 !r->disabled, "counters", "packets", rule_json_counter(e->packets),
+			 "bytes", rule_json_counter(e->bytes), "flows", rule_json_counter(e->flows),
+			 "active", rule_json_counter(e->active));
 	if (!json)
 		return -ENOMEM;
 	*ret = json;

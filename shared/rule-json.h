@@ -15,6 +15,7 @@
 struct rule_json_entry {
 	uint32_t id;
 	const char *origin, *source;
+	const struct rule *configured; /* what the configuration says instead; NULL: the same */
 	uint64_t packets, bytes, flows, active; /* sums over its flows, both directions */
 };
 

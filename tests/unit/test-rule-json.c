@@ -59,15 +59,16 @@ static void test_whole(void **state)
 	json_t *json = pack("tcp 8080 to 80 name web on eth0");
 	char *text = json_dumps(json, JSON_COMPACT);
 
-	assert_string_equal(text, "{\"id\":3,\"name\":\"web\","
-				  "\"rule\":\"tcp 8080 to 80 on eth0 name web\","
-				  "\"protocol\":\"tcp\",\"interfaces\":[\"eth0\"],"
-				  "\"listen\":{\"address\":null,\"ports\":[8080,8080]},"
-				  "\"targets\":[{\"address\":null,\"ports\":[80,80],\"weight\":1}],"
-				  "\"from\":[],\"origin\":\"config\","
-				  "\"source\":\"/etc/redirectd/redirectd.conf:7\","
-				  "\"enabled\":true,\"counters\":{\"packets\":10,"
-				  "\"bytes\":9223372036854775807,\"flows\":2,\"active\":1}}");
+	assert_string_equal(text,
+			    "{\"id\":3,\"name\":\"web\","
+			    "\"rule\":\"tcp 8080 to 80 on eth0 name web\","
+			    "\"protocol\":\"tcp\",\"interfaces\":[\"eth0\"],"
+			    "\"listen\":{\"address\":null,\"ports\":[8080,8080]},"
+			    "\"targets\":[{\"address\":null,\"ports\":[80,80],\"weight\":1}],"
+			    "\"from\":[],\"origin\":\"config\","
+			    "\"source\":\"/etc/redirectd/redirectd.conf:7\",\"configured\":null,"
+			    "\"enabled\":true,\"counters\":{\"packets\":10,"
+			    "\"bytes\":9223372036854775807,\"flows\":2,\"active\":1}}");
 	free(text);
 	json_decref(json);
 }
