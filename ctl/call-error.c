@@ -17,6 +17,7 @@ static const struct error_info error_table[] = {
 	{"io.redirectd.InvalidRule", CTL_INVALID, NULL, NULL},
 	{"io.redirectd.Conflict", CTL_CONFLICT, NULL, NULL},
 	{"io.redirectd.Failed", CTL_FAILED, NULL, NULL},
+	{"io.redirectd.NothingPending", CTL_FAILED, NULL, "no change waits to be confirmed"},
 	{"io.redirectd.TooManyFlows", CTL_FAILED, NULL, "too many flows for one reply"},
 	{"org.varlink.service.PermissionDenied", CTL_DENIED, NULL,
 	 "permission denied: only root and members of group redirectd may change anything"},

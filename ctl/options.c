@@ -37,6 +37,12 @@ const struct option_info option_table[OPTION_COUNT] = {
 	[OPTION_STATE] = {OPTIONS_FILTER, 0, "state", "STATE", "only in this state"},
 	[OPTION_RULE] = {OPTIONS_FILTER, 0, "rule", "ID|NAME", "only flows of this rule"},
 	[OPTION_MORE] = {OPTIONS_MORE, 0, "more", NULL, "ask for a stream of replies"},
+	[OPTION_FILE] = {OPTIONS_APPLY, 'f', "file", "FILE|-",
+			 "the rules; default: standard input"},
+	[OPTION_REPLACE] = {OPTIONS_APPLY, 0, "replace", NULL,
+			    "remove all rules that are not in the file"},
+	[OPTION_CONFIRM] = {OPTIONS_APPLY, 0, "confirm", "DURATION",
+			    "take it back after so long, unless `confirm` comes"},
 };
 
 /* Where the reader of argv stands. */

@@ -31,6 +31,9 @@ enum option_id {
 	OPTION_STATE,
 	OPTION_RULE,
 	OPTION_MORE,
+	OPTION_FILE,
+	OPTION_REPLACE,
+	OPTION_CONFIRM,
 	OPTION_COUNT,
 };
 
@@ -40,6 +43,7 @@ enum option_group {
 	OPTIONS_OUTPUT = 1 << 0,
 	OPTIONS_FILTER = 1 << 1,
 	OPTIONS_MORE = 1 << 2,
+	OPTIONS_APPLY = 1 << 3,
 };
 
 struct option_info {

@@ -124,9 +124,8 @@ static bool wants_colour(FILE *out)
 const char *text_style_begin(FILE *out, enum text_style style)
 {
 	static const char *const sequences[] = {
-		[TEXT_PLAIN] = "",
-		[TEXT_BOLD] = "\033[1m",
-		[TEXT_DIM] = "\033[2m",
+		[TEXT_PLAIN] = "",	 [TEXT_BOLD] = "\033[1m",   [TEXT_DIM] = "\033[2m",
+		[TEXT_RED] = "\033[31m", [TEXT_GREEN] = "\033[32m", [TEXT_YELLOW] = "\033[33m",
 	};
 
 	return wants_colour(out) ? sequences[style] : "";

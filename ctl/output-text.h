@@ -29,6 +29,9 @@ enum text_style {
 	TEXT_PLAIN,
 	TEXT_BOLD,
 	TEXT_DIM,
+	TEXT_RED,
+	TEXT_GREEN,
+	TEXT_YELLOW,
 };
 
 /* Escape sequences, or "" when `out` is no terminal or NO_COLOR is set. */

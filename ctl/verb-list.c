@@ -14,6 +14,7 @@
 struct rule_row {
 	json_int_t id;
 	const char *name, *rule, *origin, *source;
+	const char *configured; /* NULL: as in the file, or in none */
 	int enabled;
 	json_int_t packets, bytes, flows, active;
 };
@@ -30,24 +31,28 @@ static enum exit_code unpack_rule(const json_t *json, struct rule_row *ret, stru
 			   &ret->active) < 0)
 		return failure_set(f, CTL_FAILED, "the daemon's answer is not understood: %s",
 				   error.text);
-	ret->name = json_string_value(json_object_get(json, "name")); /* may be null */
+	/* These may be null. */
+	ret->name = json_string_value(json_object_get(json, "name"));
+	ret->configured = json_string_value(json_object_get(json, "configured"));
 	return CTL_DONE;
 }
 
 static void add_rule_row(struct table *t, const struct rule_row *r)
 {
-	char id[24], active[24], flows[24], packets[24], bytes[TEXT_BYTES_LEN];
+	char id[24], active[24], flows[24], packets[24], bytes[TEXT_BYTES_LEN], origin[40];
 
 	snprintf(id, sizeof(id), "%" JSON_INTEGER_FORMAT, r->id);
 	snprintf(active, sizeof(active), "%" JSON_INTEGER_FORMAT, r->active);
 	snprintf(flows, sizeof(flows), "%" JSON_INTEGER_FORMAT, r->flows);
 	snprintf(packets, sizeof(packets), "%" JSON_INTEGER_FORMAT, r->packets);
+	/* A rule that is not as its file has it bears the sign that `diff` gives it. */
+	snprintf(origin, sizeof(origin), "%s%s", r->origin, r->configured ? " ~" : "");
 	table_add_row(t, r->enabled ? TEXT_PLAIN : TEXT_DIM,
 		      (const char *const[]){
 			      id,
 			      r->name,
 			      r->rule,
-			      r->origin,
+			      origin,
 			      r->enabled ? "on" : "off",
 			      active,
 			      flows,
@@ -147,6 +152,8 @@ static void print_block(const struct rule_row *r)
 	text_print_line("state", r->enabled ? "enabled" : "disabled");
 	text_print_line("origin", r->origin);
 	text_print_line("source", r->source);
+	if (r->configured)
+		text_print_line("in the file", r->configured);
 	snprintf(text, sizeof(text),
 		 "%" JSON_INTEGER_FORMAT " active, %" JSON_INTEGER_FORMAT " so far", r->active,
 		 r->flows);

@@ -138,9 +138,9 @@ enum exit_code verb_stats(const struct options *o, struct failure *f)
 /* What `status` shows; strings and objects are borrowed from the answer. */
 struct status {
 	const char *version, *config, *pins, *socket, *reload_error;
-	json_int_t pid, uptime_ms, rules, rules_enabled, active, max;
+	json_int_t pid, uptime_ms, rules, rules_enabled, runtime, differ, active, max;
 	int adopted;
-	const json_t *interfaces, *attachments, *source_ports;
+	const json_t *interfaces, *attachments, *source_ports, *pending;
 };
 
 static enum exit_code unpack_status(const json_t *json, struct status *ret, struct failure *f)
@@ -149,18 +149,20 @@ static enum exit_code unpack_status(const json_t *json, struct status *ret, stru
 
 	*ret = (struct status){0};
 	if (json_unpack_ex((json_t *)json, &error, 0,
-			   "{s:s,s:I,s:I,s:s,s:s,s:b,s:{s:I,s:I},s:o,s:o,s:{s:I,s:I}}", "version",
-			   &ret->version, "pid", &ret->pid, "uptime_ms", &ret->uptime_ms, "pins",
-			   &ret->pins, "socket", &ret->socket, "adopted", &ret->adopted, "rules",
-			   "total", &ret->rules, "enabled", &ret->rules_enabled, "interfaces",
-			   &ret->interfaces, "attachments", &ret->attachments, "flows", "active",
-			   &ret->active, "max", &ret->max) < 0)
+			   "{s:s,s:I,s:I,s:s,s:s,s:b,s:{s:I,s:I,s:I,s:I},s:o,s:o,s:{s:I,s:I}}",
+			   "version", &ret->version, "pid", &ret->pid, "uptime_ms", &ret->uptime_ms,
+			   "pins", &ret->pins, "socket", &ret->socket, "adopted", &ret->adopted,
+			   "rules", "total", &ret->rules, "enabled", &ret->rules_enabled, "runtime",
+			   &ret->runtime, "differ", &ret->differ, "interfaces", &ret->interfaces,
+			   "attachments", &ret->attachments, "flows", "active", &ret->active, "max",
+			   &ret->max) < 0)
 		return failure_set(f, CTL_FAILED, "the daemon's answer is not understood: %s",
 				   error.text);
 	/* These may be null. */
 	ret->config = json_string_value(json_object_get(json, "config"));
 	ret->reload_error = json_string_value(json_object_get(json, "last_reload_error"));
 	ret->source_ports = json_object_get(json, "source_ports");
+	ret->pending = json_object_get(json, "pending");
 	return CTL_DONE;
 }
 
@@ -220,6 +222,21 @@ static void print_source_ports(const json_t *json)
 	text_print_line("source ports", text);
 }
 
+/* A change that goes back by itself is the first thing to know. */
+static void print_pending(const json_t *pending)
+{
+	char text[160], span[TEXT_SPAN_LEN];
+
+	if (!json_is_object(pending))
+		return;
+	text_format_span((uint64_t)json_integer_value(json_object_get(pending, "remaining_ms")),
+			 span);
+	snprintf(text, sizeof(text),
+		 "%" JSON_INTEGER_FORMAT " rules go back in %s, unless `redirectctl confirm` comes",
+		 json_integer_value(json_object_get(pending, "changes")), span);
+	text_print_line("pending", text);
+}
+
 static void print_status(const struct status *s)
 {
 	_cleanup_(freep) char *interfaces = join_strings(s->interfaces, "every one");
@@ -233,9 +250,12 @@ static void print_status(const struct status *s)
 	text_print_line("process", text);
 	text_print_line("config", s->config ? s->config : "none read");
 	text_print_line("last reload", s->reload_error ? s->reload_error : "no error");
-	snprintf(text, sizeof(text), "%" JSON_INTEGER_FORMAT ", %" JSON_INTEGER_FORMAT " enabled",
-		 s->rules, s->rules_enabled);
+	snprintf(text, sizeof(text),
+		 "%" JSON_INTEGER_FORMAT ", %" JSON_INTEGER_FORMAT " enabled; %" JSON_INTEGER_FORMAT
+		 " in no file, %" JSON_INTEGER_FORMAT " otherwise than in the file",
+		 s->rules, s->rules_enabled, s->runtime, s->differ);
 	text_print_line("rules", text);
+	print_pending(s->pending);
 	snprintf(text, sizeof(text),
 		 "%" JSON_INTEGER_FORMAT " of %" JSON_INTEGER_FORMAT " (%.1f %%)", s->active,
 		 s->max, s->max > 0 ? 100.0 * (double)s->active / (double)s->max : 0.0);

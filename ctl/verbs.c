@@ -26,7 +26,7 @@ static const char add_details[] =
 	"             disabled                keep the rule, but out of force\n"
 	"\n"
 	"The rule is in force at once and stays over restarts of the daemon. It is lost when\n"
-	"the daemon is stopped and at reboot: to keep it, write it into the configuration.\n"
+	"the daemon is stopped and at reboot, unless `redirectctl save` writes it into a file.\n"
 	"redirectd.conf(5) has the whole grammar.\n"
 	"\n"
 	"    redirectctl add tcp 8080 to 80 name web\n"
@@ -36,10 +36,45 @@ static const char remove_details[] =
 	"ID and NAME are those of `redirectctl list`. RULE is the rule itself in any spelling;\n"
 	"its name may be left out.\n"
 	"Connections that the rule has redirected go on; new ones are no longer redirected.\n"
-	"A rule of the configuration file comes back at the next reload.\n"
+	"A rule of the configuration file stays out, also over reloads, until it is added again,\n"
+	"its line changes, or the daemon is stopped.\n"
 	"\n"
 	"    redirectctl remove web\n"
 	"    redirectctl remove tcp 8080 to 80 name web\n";
+
+static const char replace_details[] =
+	"RULE is the rest of the words, as for `add`. The rule keeps its id and its counters, and\n"
+	"its name if RULE says none.\n"
+	"\n"
+	"    redirectctl replace web tcp 8080 to 81\n";
+
+static const char apply_details[] =
+	"Reads `redirect` lines in the grammar of redirectd.conf(5), and puts all of them in "
+	"force\n"
+	"at once, or none. A rule that bears a name in use, or takes the packets of a rule in\n"
+	"force, changes that one. Other rules stay, unless --replace is given. Settings in the\n"
+	"file must be as they are in force. DURATION is 1s to 1d.\n"
+	"\n"
+	"    redirectctl -n apply -f new.conf                show what would change\n"
+	"    redirectctl apply -f new.conf --confirm 60s     and then `redirectctl confirm`\n"
+	"    redirectctl list -o rules | sed 's/^/redirect /' | ssh host redirectctl apply\n";
+
+static const char diff_details[] =
+	"Compares the rules in force with those of FILE (`-`: standard input); without FILE, with\n"
+	"the daemon's configuration as it stands on disk.\n"
+	"\n"
+	"    + RULE    only the file has it\n"
+	"    - RULE    it is in force, but not in the file\n"
+	"    ~ RULE    the file's, of a rule that is otherwise in force\n"
+	"\n"
+	"Exit status: 0 no difference, 1 there are some (or it failed, and stderr says why).\n";
+
+static const char save_details[] =
+	"Writes runtime rules into rules.d/saved.conf beside the daemon's configuration, where\n"
+	"they last over stop and reboot. The file is written anew by each save. The configuration\n"
+	"has to have the line\n"
+	"\n"
+	"    include rules.d/*.conf\n";
 
 static const char list_details[] =
 	"FORMAT is table (the default), rules (one rule a line, to be typed back or put\n"
@@ -70,12 +105,21 @@ const struct verb verb_table[] = {
 	 VERB_OPERANDS_MANY, 0, verb_add},
 	{"remove", "ID|NAME|RULE", "remove a rule", remove_details, 1, VERB_OPERANDS_MANY, 0,
 	 verb_remove},
+	{"replace", "ID|NAME RULE", "put another rule in a rule's place", replace_details, 2,
+	 VERB_OPERANDS_MANY, 0, verb_replace},
 	{"list", "", "list the rules with their counters", list_details, 0, 0, OPTIONS_OUTPUT,
 	 verb_list},
 	{"show", "ID|NAME", "show all about one rule", NULL, 1, 1, 0, verb_show},
 	{"enable", "ID|NAME", "put a disabled rule into force", NULL, 1, 1, 0, verb_enable},
 	{"disable", "ID|NAME", "take a rule out of force, and keep it", NULL, 1, 1, 0,
 	 verb_disable},
+	{"apply", "", "put the rules of a file in force, all at once", apply_details, 0, 0,
+	 OPTIONS_APPLY, verb_apply},
+	{"diff", "[FILE]", "compare the rules in force with a file", diff_details, 0, 1, 0,
+	 verb_diff},
+	{"confirm", "", "keep what `apply --confirm` did", NULL, 0, 0, 0, verb_confirm},
+	{"rollback", "", "take back what `apply --confirm` did", NULL, 0, 0, 0, verb_rollback},
+	{"save", "", "write runtime rules where they last", save_details, 0, 0, 0, verb_save},
 	{"reload", "", "make the daemon read its configuration again", NULL, 0, 0, 0, verb_reload},
 	{"check", "FILE", "check a configuration file", check_details, 1, 1, 0, verb_check},
 	{GROUP_CONNTRACK " list", "", "list the redirected flows as `conntrack -L` does",

@@ -44,7 +44,14 @@ enum exit_code verb_add(const struct options *o, struct failure *f);
 enum exit_code verb_remove(const struct options *o, struct failure *f);
 enum exit_code verb_enable(const struct options *o, struct failure *f);
 enum exit_code verb_disable(const struct options *o, struct failure *f);
+enum exit_code verb_replace(const struct options *o, struct failure *f);
+/* verb-apply.c */
+enum exit_code verb_apply(const struct options *o, struct failure *f);
+enum exit_code verb_diff(const struct options *o, struct failure *f);
+enum exit_code verb_confirm(const struct options *o, struct failure *f);
+enum exit_code verb_rollback(const struct options *o, struct failure *f);
 enum exit_code verb_reload(const struct options *o, struct failure *f);
+enum exit_code verb_save(const struct options *o, struct failure *f);
 /* verb-list.c */
 enum exit_code verb_list(const struct options *o, struct failure *f);
 enum exit_code verb_show(const struct options *o, struct failure *f);

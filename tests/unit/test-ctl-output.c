@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ctl/output-changes.h"
 #include "ctl/output-conntrack.h"
 #include "ctl/output-json.h"
 #include "ctl/output-table.h"
@@ -264,13 +265,49 @@ static void test_json_stream(void **state)
 	json_decref(error);
 }
 
+static void test_changes(void **state)
+{
+	static const char answer[] = "{\"changes\":[{\"change\":\"add\",\"id\":null,\"before\":"
+				     "null,\"after\":\"tcp 1 to 2\"},"
+				     "{\"change\":\"remove\",\"id\":3,\"before\":\"tcp 3 to "
+				     "4\",\"after\":null,\"note\":null},"
+				     "{\"change\":\"change\",\"id\":5,\"before\":\"tcp 5 to "
+				     "6\",\"after\":\"tcp 5 to 7\","
+				     "\"note\":\"to\\u001bknow\"}]}";
+	static const char *const strange[] = {
+		"{}", "{\"changes\":[{}]}", "{\"changes\":[{\"change\":\"x\",\"after\":\"y\"}]}",
+		"{\"changes\":[{\"change\":\"remove\",\"before\":null}]}"};
+	struct failure failure = {0};
+	json_t *json = json_loads(answer, 0, NULL);
+	struct sink s;
+
+	sink_open(&s);
+	assert_int_equal(output_changes(json, s.out, &failure), CTL_DONE);
+	sink_expect(&s, "+ tcp 1 to 2\n- tcp 3 to 4\n~ tcp 5 to 7\n  was tcp 5 to 6\n"
+			"  note: to?know\n");
+	json_decref(json);
+	for (size_t i = 0; i < sizeof(strange) / sizeof(strange[0]); i++) {
+		json = json_loads(strange[i], 0, NULL);
+		sink_open(&s);
+		assert_int_equal(output_changes(json, s.out, &failure), CTL_FAILED);
+		sink_expect(&s, "");
+		failure_clear(&failure);
+		json_decref(json);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_bytes),	     cmocka_unit_test(test_span),
-		cmocka_unit_test(test_safe),	     cmocka_unit_test(test_table),
-		cmocka_unit_test(test_table_narrow), cmocka_unit_test(test_no_terminal),
-		cmocka_unit_test(test_conntrack),    cmocka_unit_test(test_conntrack_refused),
+		cmocka_unit_test(test_changes),
+		cmocka_unit_test(test_bytes),
+		cmocka_unit_test(test_span),
+		cmocka_unit_test(test_safe),
+		cmocka_unit_test(test_table),
+		cmocka_unit_test(test_table_narrow),
+		cmocka_unit_test(test_no_terminal),
+		cmocka_unit_test(test_conntrack),
+		cmocka_unit_test(test_conntrack_refused),
 		cmocka_unit_test(test_json_stream),
 	};
 
