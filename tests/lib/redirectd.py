@@ -142,6 +142,18 @@ class Daemon:
     def flows(self, *filters):
         return self.json("conntrack", "list", *filters)["flows"]
 
+    def file(self, name, text):
+        """Writes a file beside the configuration; returns its path."""
+        path = os.path.join(self.folder, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w", encoding="utf-8") as f:
+            f.write(text)
+        return path
+
+    def texts(self):
+        """What is in force, as `list -o rules` prints it."""
+        return self.ctl("list", "-o", "rules").stdout.splitlines()
+
     def interfaces(self):
         """Where the datapath is attached, by the daemon's own word."""
         return {a["interface"] for a in self.json("status")["attachments"]}
@@ -153,8 +165,10 @@ class Daemon:
 
 def ctl_run(*arguments, **more):
     more.setdefault("timeout", 4 * DEADLINE)
+    if "input" not in more:
+        more["stdin"] = subprocess.DEVNULL
     return subprocess.run([REDIRECTCTL, *map(str, arguments)], capture_output=True, text=True,
-                          check=False, stdin=subprocess.DEVNULL, **more)
+                          check=False, **more)
 
 
 BPF_PROG_QUERY = 16
