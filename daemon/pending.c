@@ -39,8 +39,9 @@ int pending_refuse(const struct manager *m, struct diag *diag)
 		return 0;
 	diag_add(diag, DIAG_CONFLICT, NULL,
 		 "run `redirectctl confirm` to keep it, or `redirectctl rollback`",
-		 "a change of %zu rules waits to be confirmed, for %u more seconds",
-		 json_array_size(m->undo), (unsigned)((pending_left_ms(m) + 999) / 1000));
+		 "a change of %zu rule%s waits to be confirmed, for %u more seconds",
+		 json_array_size(m->undo), json_array_size(m->undo) == 1 ? "" : "s",
+		 (unsigned)((pending_left_ms(m) + 999) / 1000));
 	return -EEXIST;
 }
 
@@ -162,7 +163,7 @@ static int on_deadline(sd_event_source *s, uint64_t usec, void *userdata)
 		sd_event_source_set_time(s, now_usec() + RETRY_USEC);
 		return sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
 	}
-	log_notice("nobody confirmed: %zu rules are as they were before the change", changes.n);
+	log_notice("nobody confirmed the last change: it is taken back");
 	return 0;
 }
 
@@ -219,14 +220,13 @@ int pending_adopt(struct manager *m, struct diag *diag)
 	m->undo_at = read_deadline(m);
 	if (m->undo_at > now_usec()) {
 		m->reload_due = true;
-		log_notice("a change of %zu rules waits to be confirmed, for %u more seconds",
-			   json_array_size(m->undo), (unsigned)(pending_left_ms(m) / 1000));
+		log_notice("a change waits to be confirmed, for %u more seconds",
+			   (unsigned)(pending_left_ms(m) / 1000));
 		return start_timer(m);
 	}
 	r = go_back(m, false, diag, &changes);
 	if (r == 0)
-		log_notice("nobody confirmed: %zu rules are as they were before the change",
-			   changes.n);
+		log_notice("nobody confirmed the last change: it is taken back");
 	return r;
 }
 
