@@ -328,7 +328,8 @@ __noinline __u32 flow_begin(struct __sk_buff *skb, __u32 port)
 }
 
 /* The flow whose answers go where those to the current packet would; 0: none. */
-static __always_inline __u32 flow_in_the_way(struct __sk_buff *skb, struct cpu_counters *counts)
+static __always_inline __u32 flow_in_the_way(struct __sk_buff *skb, struct cpu_counters *counts,
+					     __u32 stage)
 {
 	const struct tuple *t = &scratch_of(counts)->packet.tuple;
 	struct tuple *key = &scratch_of(counts)->key;
@@ -341,10 +342,15 @@ static __always_inline __u32 flow_in_the_way(struct __sk_buff *skb, struct cpu_c
 	key->kind = t->kind;
 	record = table_holder(STAGE_IN);
 	f = record ? table_record(record) : NULL;
+	if (!f || !table_is_reply(f, key, STAGE_IN))
+		return 0;
+	/* This host's own answers come in, of translated sources; of its own flows these are them.
+	 */
+	if (stage == STAGE_OUT)
+		return f->rule && f->flags & (FLOW_SNAT | FLOW_LOCAL) ? record : 0;
 	/* On another interface it may be that flow's own packet, on its way through a bridge; and
 	 * those of this host's clients go through lo twice. */
-	if (!f || FLOW_IFINDEX(f->origin) != FLOW_IFINDEX(skb->ifindex) || f->flags & FLOW_LOCAL ||
-	    !table_is_reply(f, key, STAGE_IN))
+	if (FLOW_IFINDEX(f->origin) != FLOW_IFINDEX(skb->ifindex) || f->flags & FLOW_LOCAL)
 		return 0;
 	return record;
 }
@@ -352,23 +358,26 @@ static __always_inline __u32 flow_in_the_way(struct __sk_buff *skb, struct cpu_c
 /*
  * The current packet goes to a target's port, by no rule. If a flow's packets look like it once
  * they are translated, the target could not tell the two apart: then it gets a flow too, of no
- * rule, and another source port. nf_nat does the same (its null bindings). `otherwise` is the
- * answer where there is nothing to tell apart.
+ * rule, and another source port; so does one of this host's own that leaves and would get the
+ * answers of a flow whose source was translated. nf_nat does the same (its null bindings).
+ * `otherwise` is the answer where there is nothing to tell apart.
  */
-__noinline __u32 flow_begin_direct(struct __sk_buff *skb, __u32 otherwise)
+__noinline __u32 flow_begin_direct(struct __sk_buff *skb, __u32 stage, __u32 otherwise)
 {
 	struct datapath_config *c = config_get();
 	struct cpu_counters *counts = counters_get();
 	__u32 record, r;
 	struct flow *f;
 
-	if (!c || !counts || !flow_in_the_way(skb, counts))
+	if (!c || !counts || !flow_in_the_way(skb, counts, stage))
 		return otherwise;
 	record = flow_take_record();
 	f = record ? table_record(record) : NULL;
 	if (!f)
 		return FLOW_REFUSED(REASON_TABLE_FULL);
 	flow_fill(f, &scratch_of(counts)->packet, 0, c, skb->ifindex);
+	if (stage == STAGE_OUT)
+		f->flags |= FLOW_LOCAL;
 	r = flow_enter(skb, record, f);
 	return r == record ? flow_publish(c, record, f) : r;
 }
@@ -437,7 +446,7 @@ static __always_inline bool flow_counts_at(const struct flow *f, __u32 direction
 					   enum table_stage stage)
 {
 	if (direction == DIRECTION_ORIGINAL)
-		return stage == STAGE_IN;
+		return (stage == STAGE_IN) != table_is_own(f);
 	return (stage == STAGE_IN) == !!(f->flags & (FLOW_SNAT | FLOW_LOCAL));
 }
 

@@ -172,11 +172,12 @@ static __always_inline int fragment_follow(struct __sk_buff *skb, struct cpu_cou
 	struct tuple *to = &scratch_of(counts)->key;
 	struct packet *p = &scratch_of(counts)->packet;
 	struct flow *f = table_record(v->record);
-	__u32 direction = v->direction, flags;
+	__u32 direction = v->direction;
+	bool local;
 
 	if (!f || p->bytes > skb->len - p->l3)
 		return REASON_FRAGMENT;
-	flags = f->flags;
+	local = f->flags & FLOW_LOCAL && f->rule;
 	nat_become(f, direction, to);
 	if (table_seq(f) != v->seq)
 		return REASON_FRAGMENT;
@@ -185,7 +186,7 @@ static __always_inline int fragment_follow(struct __sk_buff *skb, struct cpu_cou
 			   clock_ticks());
 	if (nat_write(skb, p, to, nat_parts(f, direction, stage)) < 0)
 		return REASON_REWRITE;
-	return stage == STAGE_IN && flags & FLOW_LOCAL ? FRAGMENT_FOR_LOCAL : FRAGMENT_TRANSLATED;
+	return stage == STAGE_IN && local ? FRAGMENT_FOR_LOCAL : FRAGMENT_TRANSLATED;
 }
 
 /*

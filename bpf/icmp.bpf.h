@@ -317,13 +317,14 @@ static __always_inline void icmp_sent(const struct flow *f, __u32 found_by, stru
 static __always_inline int icmp_come_in(struct __sk_buff *skb, const struct datapath_config *c,
 					struct scratch *s, __u32 end)
 {
-	__u32 checksum = s->packet.l4 + offsetof(struct icmp_head, checksum), flags;
+	__u32 checksum = s->packet.l4 + offsetof(struct icmp_head, checksum);
 	struct found found;
+	bool local;
 	int r;
 
 	if (!icmp_find(c, s, true, STAGE_IN, &found))
 		return ICMP_NOT_OURS;
-	flags = found.flow->flags;
+	local = found.flow->flags & FLOW_LOCAL && found.flow->rule;
 	icmp_sent(found.flow, found.direction, &s->key);
 	if (table_seq(found.flow) != found.seq)
 		return ICMP_NOT_OURS;
@@ -332,8 +333,7 @@ static __always_inline int icmp_come_in(struct __sk_buff *skb, const struct data
 		r = icmp_write_addr(skb, &s->packet, false, s->key.saddr);
 	if (r < 0)
 		return r;
-	return flags & FLOW_LOCAL && found.direction == DIRECTION_REPLY ? ICMP_FOR_LOCAL
-									: ICMP_TRANSLATED;
+	return local && found.direction == DIRECTION_REPLY ? ICMP_FOR_LOCAL : ICMP_TRANSLATED;
 }
 
 /* This host's own error about a packet on its way through: the quote is half translated. */

@@ -58,7 +58,8 @@ static __always_inline int forward(struct __sk_buff *skb, const struct datapath_
 	struct packet *p = &scratch_of(counts)->packet;
 	struct tuple *to = &scratch_of(counts)->key;
 	struct flow *f = found->flow;
-	__u32 parts = nat_parts(f, found->direction, stage), flags = f->flags;
+	__u32 parts = nat_parts(f, found->direction, stage);
+	bool local = f->flags & FLOW_LOCAL && f->rule;
 
 	nat_become(f, found->direction, to);
 	/* The record may have gone to another flow since the lookup. */
@@ -75,19 +76,39 @@ static __always_inline int forward(struct __sk_buff *skb, const struct datapath_
 		return leave(counts, REASON_REWRITE);
 	if (nat_write(skb, p, to, parts) < 0)
 		return leave(counts, REASON_REWRITE);
-	if (stage == STAGE_IN && flags & FLOW_LOCAL)
+	if (stage == STAGE_IN && local)
 		return through_lo(skb, counts, ethernet);
 	return TC_ACT_UNSPEC;
 }
 
-/* A packet that comes in and belongs to no flow; nor do the fragments that follow it. */
+/* A packet that belongs to no flow; where it comes in, nor do the fragments that follow it. */
 static __always_inline int unrelated(struct __sk_buff *skb, const struct datapath_config *c,
-				     struct cpu_counters *counts, __u32 reason)
+				     struct cpu_counters *counts, __u32 reason,
+				     enum table_stage stage)
 {
-	if (scratch_of(counts)->packet.first_fragment && c->fragments &&
+	if (stage == STAGE_IN && scratch_of(counts)->packet.first_fragment && c->fragments &&
 	    fragment_note(skb, STAGE_IN, 0, 0) < 0)
 		return leave(counts, REASON_REWRITE);
 	return leave(counts, reason);
+}
+
+/* A packet for which a flow was made, in `record`, or FLOW_REFUSED(). */
+static __always_inline int begun(struct __sk_buff *skb, const struct datapath_config *c,
+				 struct cpu_counters *counts, __u32 record, enum table_stage stage,
+				 bool ethernet, __u32 now)
+{
+	struct found found = {.record = record, .direction = DIRECTION_ORIGINAL};
+
+	if (record & FLOW_REFUSED(0))
+		return unrelated(skb, c, counts, record & ~FLOW_REFUSED(0), stage);
+	found.flow = table_record(record);
+	if (!found.flow)
+		return TC_ACT_UNSPEC;
+	found.seq = table_seq(found.flow);
+	/* It may be one that another processor made meanwhile, or that is there for its replies. */
+	if (!table_is_original(found.flow, &scratch_of(counts)->packet.tuple, stage))
+		return unrelated(skb, c, counts, REASON_UNRELATED, stage);
+	return forward(skb, c, counts, &found, stage, ethernet, now);
 }
 
 /*
@@ -103,33 +124,31 @@ static __always_inline bool may_be_direct(const struct datapath_config *c, const
 	       (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
 }
 
-/* A packet of no flow, to a port that has rules or is a target's. */
+/* A packet that comes in, of no flow, to a port that has rules or is a target's. */
 static __always_inline int begin(struct __sk_buff *skb, const struct datapath_config *c,
 				 struct cpu_counters *counts, __u32 port, bool ethernet, __u32 now)
 {
 	struct packet *p = &scratch_of(counts)->packet;
-	struct found found = {.direction = DIRECTION_ORIGINAL,
-			      .record = FLOW_REFUSED(REASON_UNRELATED)};
+	__u32 record = FLOW_REFUSED(REASON_UNRELATED);
 
 	if (p->protocol == IPPROTO_TCP && !tcp_may_begin(p->tcp_flags))
 		return unrelated(skb, c, counts,
-				 port & PORT_SHAPE ? REASON_STRAY : REASON_UNRELATED);
+				 port & PORT_SHAPE ? REASON_STRAY : REASON_UNRELATED, STAGE_IN);
 	if (port & PORT_SHAPE)
-		found.record = flow_begin(skb, port);
-	if ((found.record == FLOW_REFUSED(REASON_UNRELATED) ||
-	     found.record == FLOW_REFUSED(REASON_NO_MATCH)) &&
+		record = flow_begin(skb, port);
+	if ((record == FLOW_REFUSED(REASON_UNRELATED) || record == FLOW_REFUSED(REASON_NO_MATCH)) &&
 	    may_be_direct(c, p, port))
-		found.record = flow_begin_direct(skb, found.record);
-	if (found.record & FLOW_REFUSED(0))
-		return unrelated(skb, c, counts, found.record & ~FLOW_REFUSED(0));
-	found.flow = table_record(found.record);
-	if (!found.flow)
-		return TC_ACT_UNSPEC;
-	found.seq = table_seq(found.flow);
-	/* It may be one that another processor made meanwhile, or that is there for its replies. */
-	if (!table_is_original(found.flow, &p->tuple, STAGE_IN))
-		return unrelated(skb, c, counts, REASON_UNRELATED);
-	return forward(skb, c, counts, &found, STAGE_IN, ethernet, now);
+		record = flow_begin_direct(skb, STAGE_IN, record);
+	return begun(skb, c, counts, record, STAGE_IN, ethernet, now);
+}
+
+/* A packet of this host's own that leaves, for a port that masqueraded packets go to as well. */
+static __always_inline int begin_own(struct __sk_buff *skb, const struct datapath_config *c,
+				     struct cpu_counters *counts, bool ethernet, __u32 now)
+{
+	__u32 record = flow_begin_direct(skb, STAGE_OUT, FLOW_REFUSED(REASON_UNRELATED));
+
+	return begun(skb, c, counts, record, STAGE_OUT, ethernet, now);
 }
 
 /* Ends a found flow that has no claim on this packet any more. Returns whether it did. */
@@ -145,7 +164,8 @@ static __always_inline bool outlived(const struct datapath_config *c, const stru
 		return false;
 	else if (p->protocol == IPPROTO_TCP && tcp_may_reopen(f->state, p->tcp_flags))
 		reason = DESTROY_REOPENED;
-	else if (f->generation != (__u16)c->generation && !flow_still_right(found->record, ifindex))
+	else if (f->generation != (__u16)c->generation && !table_is_own(f) &&
+		 !flow_still_right(found->record, ifindex))
 		reason = DESTROY_RULE;
 	else
 		return false;
@@ -169,8 +189,7 @@ static __always_inline int other(struct __sk_buff *skb, const struct datapath_co
 		return r == FRAGMENT_TRANSLATED ? TC_ACT_UNSPEC : leave(counts, r);
 	}
 	if (reason != REASON_NOT_TCP_UDP || !p->l4)
-		return stage == STAGE_IN ? unrelated(skb, c, counts, reason)
-					 : leave(counts, reason);
+		return unrelated(skb, c, counts, reason, stage);
 	r = icmp_translate(skb, stage);
 	if (r == ICMP_NOT_OURS)
 		return leave(counts, reason);
@@ -201,13 +220,13 @@ static __always_inline int ingress(struct __sk_buff *skb, bool ethernet)
 	reply_port = rule_port(c, p->protocol == IPPROTO_UDP, p->tuple.sport);
 	if (!(port & (PORT_SHAPE | PORT_LISTEN)) && !(reply_port & PORT_REPLY_IN) &&
 	    !may_be_direct(c, p, port))
-		return unrelated(skb, c, counts, REASON_UNRELATED);
+		return unrelated(skb, c, counts, REASON_UNRELATED, STAGE_IN);
 
 	now = clock_ticks();
 	hit = table_find(&p->tuple, table_hash(c, &p->tuple), STAGE_IN, &found);
 	if (hit && found.direction == DIRECTION_REPLY &&
 	    !(found.flow->flags & (FLOW_SNAT | FLOW_LOCAL)))
-		return unrelated(skb, c, counts, REASON_UNRELATED);
+		return unrelated(skb, c, counts, REASON_UNRELATED, STAGE_IN);
 	if (hit && !outlived(c, p, &found, skb->ifindex, now))
 		return forward(skb, c, counts, &found, STAGE_IN, ethernet, now);
 	return begin(skb, c, counts, port, ethernet, now);
@@ -217,9 +236,9 @@ static __always_inline int egress(struct __sk_buff *skb, bool ethernet)
 {
 	struct datapath_config *c = config_get();
 	struct cpu_counters *counts = counters_get();
+	__u32 port, now, r;
 	struct found found;
 	struct packet *p;
-	__u32 now, r;
 
 	if (!c || !counts)
 		return TC_ACT_UNSPEC;
@@ -230,17 +249,17 @@ static __always_inline int egress(struct __sk_buff *skb, bool ethernet)
 	if (r != PARSE_OK)
 		return other(skb, c, counts, r, STAGE_OUT, ethernet);
 
+	port = rule_port(c, p->protocol == IPPROTO_UDP, p->tuple.dport);
 	if (!(rule_port(c, p->protocol == IPPROTO_UDP, p->tuple.sport) & PORT_REPLY_OUT) &&
-	    !(rule_port(c, p->protocol == IPPROTO_UDP, p->tuple.dport) & PORT_SNAT_OUT))
-		return leave(counts, REASON_UNRELATED);
-	if (!table_find(&p->tuple, table_hash(c, &p->tuple), STAGE_OUT, &found))
+	    !(port & PORT_SNAT_OUT))
 		return leave(counts, REASON_UNRELATED);
 	now = clock_ticks();
-	if (table_expired(c, found.flow, now)) {
-		flow_destroy(found.record, found.flow, found.seq, DESTROY_EXPIRED);
-		return leave(counts, REASON_UNRELATED);
-	}
-	return forward(skb, c, counts, &found, STAGE_OUT, ethernet, now);
+	if (table_find(&p->tuple, table_hash(c, &p->tuple), STAGE_OUT, &found) &&
+	    !outlived(c, p, &found, skb->ifindex, now))
+		return forward(skb, c, counts, &found, STAGE_OUT, ethernet, now);
+	if (port & PORT_SNAT_OUT && !skb->ingress_ifindex && may_be_direct(c, p, port))
+		return begin_own(skb, c, counts, ethernet, now);
+	return leave(counts, REASON_UNRELATED);
 }
 
 SEC("tc")

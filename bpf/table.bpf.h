@@ -115,13 +115,26 @@ static __always_inline __be32 table_inverse_ports(__be32 ports)
 	return ports << 16 | ports >> 16;
 }
 
+/* A direct flow that this host began: its first packet was seen as it left. */
+static __always_inline bool table_is_own(const struct flow *f)
+{
+	return f->flags & FLOW_LOCAL && !f->rule;
+}
+
+static __always_inline bool table_began_as(const struct flow *f, const struct tuple *t)
+{
+	return table_ports(&f->original) == t->ports &&
+	       table_same_addr(f->original.saddr, t->saddr) &&
+	       table_same_addr(f->original.daddr, t->daddr);
+}
+
 static __always_inline bool table_is_original(const struct flow *f, const struct tuple *t,
 					      enum table_stage stage)
 {
 	if (stage == STAGE_IN)
-		return table_ports(&f->original) == t->ports &&
-		       table_same_addr(f->original.saddr, t->saddr) &&
-		       table_same_addr(f->original.daddr, t->daddr);
+		return table_began_as(f, t);
+	if (table_is_own(f))
+		return table_began_as(f, t);
 	return f->flags & FLOW_SNAT && table_ports(&f->reply) == table_inverse_ports(t->ports) &&
 	       table_same_addr(f->original.saddr, t->saddr) &&
 	       table_same_addr(f->reply.saddr, t->daddr);
