@@ -33,10 +33,22 @@ static const struct {
 		 "sends packets from other interfaces than lo to 127.0.0.0/8, where "
 		 "the kernel drops them",
 		 "run: sysctl -w net/ipv4/conf/%s/route_localnet=1"},
-	[NEED_ACCEPT_LOCAL] = {LOG_INFO, "ipv4/conf/%s/accept_local", "ipv4/conf/all/accept_local",
-			       "sends packets of this host's own clients to another host, whose "
-			       "answers do not reach them",
-			       "run: sysctl -w net.ipv4.conf.lo.accept_local=1"},
+	/* Packets of this host's own clients go through lo twice: see bpf/nat.bpf.h. */
+	[NEED_LOCAL_CLIENTS_MAY] = {LOG_INFO, "ipv4/conf/%s/accept_local",
+				    "ipv4/conf/all/accept_local",
+				    "does not work for clients on this host, since its target is "
+				    "another one",
+				    "if it should, run: sysctl -w net.ipv4.conf.lo.accept_local=1"},
+	[NEED_LOCAL_CLIENTS] = {LOG_WARNING, "ipv4/conf/%s/accept_local",
+				"ipv4/conf/all/accept_local",
+				"does not work for clients on this host, since its target is "
+				"another one",
+				"run: sysctl -w net.ipv4.conf.lo.accept_local=1"},
+	[NEED_LOOPBACK_CLIENTS] = {LOG_WARNING, "ipv4/conf/%s/route_localnet",
+				   "ipv4/conf/all/route_localnet",
+				   "does not work for clients that connect to 127.0.0.0/8, since "
+				   "its target is another host",
+				   "run: sysctl -w net.ipv4.conf.lo.route_localnet=1"},
 	[NEED_OWN_SOURCE] = {LOG_INFO, NULL, NULL,
 			     "gives packets a source that is no address of this host: answers come "
 			     "back only if they are routed here",
@@ -97,27 +109,27 @@ static struct places places_of(const struct rule *r, const struct config *config
 			       config->n_interfaces};
 }
 
-static bool takes_from_lo(const struct places *p)
+static bool names_lo(const struct places *p)
 {
 	for (size_t i = 0; i < p->n; i++)
 		if (strcmp(p->names[i], LOOPBACK) == 0)
 			return true;
-	return p->n == 0;
+	return false;
 }
 
 static bool takes_from_elsewhere(const struct places *p)
 {
-	return p->n != 1 || !takes_from_lo(p);
+	return p->n != 1 || !names_lo(p);
 }
 
-/* A setting of the interfaces other than lo that a rule takes packets from. */
+/* A setting of the interfaces that a rule takes packets from, with or without lo. */
 static void add_by_place(struct needs *needs, enum need_kind kind, uint32_t rule,
-			 const struct places *p)
+			 const struct places *p, bool with_lo)
 {
 	if (!p->n)
 		add(needs, kind, rule, EVERY_INTERFACE);
 	for (size_t i = 0; i < p->n; i++)
-		if (strcmp(p->names[i], LOOPBACK) != 0)
+		if (with_lo || strcmp(p->names[i], LOOPBACK) != 0)
 			add(needs, kind, rule, p->names[i]);
 }
 
@@ -138,7 +150,7 @@ static void add_own_target(struct needs *needs, uint32_t rule, const struct ip_p
 			   const struct places *p)
 {
 	if (is_loopback4(target))
-		add_by_place(needs, NEED_ROUTE_LOCALNET, rule, p);
+		add_by_place(needs, NEED_ROUTE_LOCALNET, rule, p, false);
 	if (is_loopback6(target) && takes_from_elsewhere(p))
 		add(needs, NEED_LOOPBACK6, rule, "[::1]");
 }
@@ -146,15 +158,18 @@ static void add_own_target(struct needs *needs, uint32_t rule, const struct ip_p
 static void add_other_target(struct needs *needs, uint32_t rule, const struct ip_prefix *target,
 			     const struct places *p)
 {
-	bool ipv4 = target->family == AF_INET;
-
 	/* IPv6 is forwarded by all interfaces or none. */
-	if (ipv4)
-		add_by_place(needs, NEED_FORWARDING4, rule, p);
-	else if (takes_from_elsewhere(p))
+	if (target->family == AF_INET6) {
 		add(needs, NEED_FORWARDING6, rule, EVERY_INTERFACE);
-	if (ipv4 && takes_from_lo(p))
-		add(needs, NEED_ACCEPT_LOCAL, rule, LOOPBACK);
+		return;
+	}
+	add_by_place(needs, NEED_FORWARDING4, rule, p, true);
+	if (!p->n)
+		add(needs, NEED_LOCAL_CLIENTS_MAY, rule, LOOPBACK);
+	if (!names_lo(p))
+		return;
+	add(needs, NEED_LOCAL_CLIENTS, rule, LOOPBACK);
+	add(needs, NEED_LOOPBACK_CLIENTS, rule, LOOPBACK);
 }
 
 static void add_rule(struct needs *needs, const struct ruleset_entry *e,

@@ -22,7 +22,9 @@ enum need_kind {
 	NEED_FORWARDING4,
 	NEED_FORWARDING6,
 	NEED_ROUTE_LOCALNET,
-	NEED_ACCEPT_LOCAL,
+	NEED_LOCAL_CLIENTS_MAY, /* the rule is for lo, too */
+	NEED_LOCAL_CLIENTS,	/* the rule is for lo by name */
+	NEED_LOOPBACK_CLIENTS,
 	NEED_OWN_SOURCE, /* `snat` with an address that is none of this host's */
 	NEED_LOOPBACK6,	 /* cannot be met: a target ::1 for packets from elsewhere */
 	NEED_KINDS,

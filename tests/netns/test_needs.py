@@ -33,7 +33,7 @@ def hosts():
 
 def remedies(daemon):
     """The commands in the log."""
-    return re.findall(r"rule \d+ .*; run: (.*)", daemon.log())
+    return re.findall(r"rule \d+ .*\brun: (sysctl .*)", daemon.log())
 
 
 def obey(hosts, daemon):
@@ -48,18 +48,34 @@ class TestForwarding:
         (f"tcp 8080 to {BEHIND4}:80,81 masquerade on eth0,back", ["sysctl -w net.ipv4.ip_forward=1"],
          Pair.SERVER4),
         (f"tcp 8080 to {BEHIND4}:80", ["sysctl -w net.ipv4.ip_forward=1",
-                                       "sysctl -w net.ipv4.conf.lo.accept_local=1"], Pair.SERVER4)])
+                                       "sysctl -w net.ipv4.conf.lo.accept_local=1"], Pair.SERVER4),
+        (f"tcp 8080 to [{BEHIND6}]:80", ["sysctl -w net.ipv6.conf.all.forwarding=1"], Pair.SERVER6)])
     def test_off(self, hosts, rule, commands, address):
         with Daemon(hosts.server, rule) as daemon, TcpEcho(hosts.behind, 80), TcpEcho(hosts.server, 81):
             assert remedies(daemon) == commands
             obey(hosts, daemon)
             assert tcp_ask(hosts.client, address, 8080) == b"hello"
 
+    @pytest.mark.parametrize("rule, commands, addresses", [
+        (f"tcp 8080 to {BEHIND4}:80 on lo", ["sysctl -w net.ipv4.ip_forward=1",
+                                             "sysctl -w net.ipv4.conf.lo.accept_local=1",
+                                             "sysctl -w net.ipv4.conf.lo.route_localnet=1"],
+         (Pair.SERVER4, "127.0.0.1")),
+        (f"tcp 8080 to [{BEHIND6}]:80 on lo", ["sysctl -w net.ipv6.conf.all.forwarding=1"],
+         (Pair.SERVER6, "::1"))])
+    def test_clients_of_this_host(self, hosts, rule, commands, addresses):
+        with Daemon(hosts.server, rule) as daemon, TcpEcho(hosts.behind, 80):
+            assert remedies(daemon) == commands
+            obey(hosts, daemon)
+            for address in addresses:
+                assert tcp_ask(hosts.server, address, 8080) == b"hello", address
+
     def test_nothing_is_missing(self, hosts):
-        for setting in ("ipv4/ip_forward", "ipv6/conf/all/forwarding", "ipv4/conf/lo/accept_local"):
+        for setting in ("ipv4/ip_forward", "ipv6/conf/all/forwarding", "ipv4/conf/lo/accept_local",
+                        "ipv4/conf/lo/route_localnet"):
             hosts.server.sysctl(setting, 1)
         with Daemon(hosts.server, f"tcp 8080 to {BEHIND4}:80", f"tcp 8081 to [{BEHIND6}]:80",
-                    f"tcp 8082 to {Pair.SERVER4}:80") as daemon:
+                    f"tcp 8082 to {Pair.SERVER4}:80", f"tcp 8083 to {BEHIND4}:80 on lo") as daemon:
             assert not re.search(r"rule \d", daemon.log()), daemon.log()
 
     def test_none_for_own_targets(self, hosts):
