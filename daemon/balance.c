@@ -7,6 +7,7 @@
  */
 #include "daemon/balance.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,6 +23,7 @@ struct share {
 	uint8_t number; /* of the target in its rule */
 	struct identity identity;
 	uint32_t weight, taken;
+	uint32_t rank;	     /* among those that have as much for their weight */
 	uint32_t next, step; /* its order of the slots: from `next` on by `step` */
 };
 
@@ -76,35 +78,54 @@ static int compare_identity(const void *left, const void *right)
 	return memcmp(&a->identity, &b->identity, sizeof(a->identity));
 }
 
-/* Whose turn it is: who has least for its weight; all begin with one. */
-static struct share *share_turn(struct share *shares, size_t n)
+/* Who has less for its weight goes first, of equals the one that is first in the array. */
+static bool share_before(const struct share *a, const struct share *b)
 {
-	struct share *least = &shares[0];
+	uint64_t of_a = (uint64_t)a->taken * b->weight, of_b = (uint64_t)b->taken * a->weight;
 
-	for (size_t i = 1; i < n; i++)
-		if ((uint64_t)shares[i].taken * least->weight <
-		    (uint64_t)least->taken * shares[i].weight)
-			least = &shares[i];
-	return least;
+	return of_a != of_b ? of_a < of_b : a < b;
+}
+
+/* A heap, whose top has its turn: puts the top where it belongs after that. */
+static void share_sink(struct share **heap, size_t n)
+{
+	struct share *top = heap[0];
+	size_t at = 0, below;
+
+	for (; (below = 2 * at + 1) < n; at = below) {
+		if (below + 1 < n && share_before(heap[below + 1], heap[below]))
+			below++;
+		if (share_before(top, heap[below]))
+			break;
+		heap[at] = heap[below];
+	}
+	heap[at] = top;
 }
 
 static void share_choose(struct share *s, uint8_t *slots)
 {
-	while (slots[s->next] != SLOT_FREE)
-		s->next = (s->next + s->step) % BALANCE_SLOTS;
+	while (slots[s->next] != SLOT_FREE) {
+		s->next += s->step;
+		if (s->next >= BALANCE_SLOTS)
+			s->next -= BALANCE_SLOTS;
+	}
 	slots[s->next] = s->number;
 	s->taken++;
 }
 
 void balance_fill(const struct rule *r, uint8_t slots[static BALANCE_SLOTS])
 {
-	struct share shares[RULE_TARGETS_MAX];
+	struct share shares[RULE_TARGETS_MAX], *heap[RULE_TARGETS_MAX];
 
 	for (size_t i = 0; i < r->n_targets; i++)
 		share_start(r, i, &shares[i]);
 	/* The order of turns must not depend on the order in the rule either. */
 	qsort(shares, r->n_targets, sizeof(shares[0]), compare_identity);
+	for (size_t i = 0; i < r->n_targets; i++)
+		heap[i] = &shares[i];
 	memset(slots, SLOT_FREE, BALANCE_SLOTS);
-	for (size_t i = 0; i < BALANCE_SLOTS; i++)
-		share_choose(share_turn(shares, r->n_targets), slots);
+	for (size_t i = 0; i < BALANCE_SLOTS; i++) {
+		share_choose(heap[0], slots);
+		share_sink(heap, r->n_targets);
+	}
 }
