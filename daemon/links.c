@@ -32,7 +32,7 @@ struct links {
 	int fd;
 	struct link_entry *entries;
 	size_t n_entries;
-	struct local_key *locals; /* of the last dump, or the one that runs */
+	struct local_key *locals; /* of the last dump, ordered, or of the one that runs */
 	size_t n_locals;
 	bool locals_stale; /* a route or address changed */
 	struct sources *sources;
@@ -313,14 +313,16 @@ int links_new(sd_event *event, struct datapath *d, const struct links_handler *h
 
 bool links_is_own(const struct links *l, const struct ip_prefix *address)
 {
-	unsigned more = address->family == AF_INET ? 96 : 0;
+	struct local_key key = {.length = 128};
 	struct ip_prefix local;
 
-	for (size_t i = 0; i < l->n_locals; i++) {
+	ip_prefix_to_mapped(address, (uint8_t *)key.addr);
+	if (bsearch(&key, l->locals, l->n_locals, sizeof(key), compare_local))
+		return true;
+	/* By length: first the few that are wider than one address, such as 127.0.0.0/8. */
+	for (size_t i = 0; i < l->n_locals && l->locals[i].length < 128; i++) {
 		ip_prefix_from_mapped((const uint8_t *)l->locals[i].addr, &local);
-		if (local.family != address->family)
-			continue;
-		local.length = l->locals[i].length - more;
+		local.length = l->locals[i].length - (local.family == AF_INET ? 96 : 0);
 		if (ip_prefix_contains(&local, address))
 			return true;
 	}
