@@ -349,6 +349,13 @@ static int leave_actions(struct apply *a, const struct compiled *rules, size_t n
 	return r;
 }
 
+void apply_recheck(struct apply *a)
+{
+	struct datapath_config *config = datapath_config(a->datapath);
+
+	__atomic_add_fetch(&config->generation, 1, __ATOMIC_SEQ_CST);
+}
+
 /*
  * From here on nothing can fail that packets would notice: memory that runs out only leaves
  * garbage behind.
@@ -361,7 +368,7 @@ static void flip(struct apply *a, struct compiled *rules, size_t n, const uint32
 	marks_set(a, rules, n);
 	write_bank(a, !bank, chains, false);
 	__atomic_store_n(&config->bank, !bank, __ATOMIC_SEQ_CST);
-	__atomic_add_fetch(&config->generation, 1, __ATOMIC_SEQ_CST);
+	apply_recheck(a);
 	write_bank(a, bank, chains, true);
 	leave_actions(a, rules, n);
 	turn_over_matches(a);

@@ -40,5 +40,8 @@ DEFINE_CLEANUP(struct apply, apply_free)
  */
 int apply_rules(struct apply *a, const struct apply_input *input, struct diag *diag);
 
+/* Has every flow asked again, at its next packet, whether it is still what the rules say. */
+void apply_recheck(struct apply *a);
+
 /* Reclaims what is no longer in use; call it every few seconds. */
 void apply_tick(struct apply *a);

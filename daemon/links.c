@@ -35,6 +35,7 @@ struct links {
 	struct local_key *locals; /* of the last dump, ordered, or of the one that runs */
 	size_t n_locals;
 	bool locals_stale; /* a route or address changed */
+	bool locals_lost;  /* some are gone, of which the owner has not been told yet */
 	struct sources *sources;
 	bool sources_stale; /* an address changed */
 };
@@ -211,6 +212,7 @@ static int sync_locals(struct links *l)
 	}
 	for (size_t i = 0; i < n_stale; i++)
 		datapath_local_set(l->datapath, &stale[i], false);
+	l->locals_lost = n_stale > 0;
 	l->locals_stale = false;
 	return 0;
 }
@@ -278,6 +280,9 @@ static int on_readable(sd_event_source *s, int fd, uint32_t revents, void *userd
 		r = sync_sources(l);
 	if (r < 0)
 		log_warning("cannot follow the host's interfaces and addresses: %s", strerror(-r));
+	if (l->locals_lost)
+		l->handler.lost(l->handler.userdata);
+	l->locals_lost = false;
 	l->handler.settled(l->handler.userdata);
 	return 0;
 }

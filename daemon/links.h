@@ -21,6 +21,8 @@ struct links_handler {
 	 */
 	void (*appeared)(void *userdata, uint32_t ifindex, const char *name, bool ethernet);
 	void (*gone)(void *userdata, uint32_t ifindex, const char *name);
+	/* Addresses are no longer this host's; the datapath knows already. */
+	void (*lost)(void *userdata);
 	/* A burst of changes has been told of. */
 	void (*settled)(void *userdata);
 	void *userdata;

@@ -144,6 +144,15 @@ static void on_link_gone(void *userdata, uint32_t ifindex, const char *name)
 	m->links_changed = true;
 }
 
+/* Masqueraded flows may bear one of them. */
+static void on_addresses_lost(void *userdata)
+{
+	struct manager *m = userdata;
+
+	if (m->started)
+		apply_recheck(m->apply);
+}
+
 static void on_links_settled(void *userdata)
 {
 	struct manager *m = userdata;
@@ -233,7 +242,8 @@ static int start_datapath(struct manager *m)
 
 static int start_links(struct manager *m)
 {
-	const struct links_handler handler = {on_link_appeared, on_link_gone, on_links_settled, m};
+	const struct links_handler handler = {on_link_appeared, on_link_gone, on_addresses_lost,
+					      on_links_settled, m};
 	int r = links_new(m->event, m->datapath, &handler, &m->links);
 
 	if (r < 0)
