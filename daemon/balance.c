@@ -7,7 +7,6 @@
  */
 #include "daemon/balance.h"
 
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -78,28 +77,34 @@ static int compare_identity(const void *left, const void *right)
 	return memcmp(&a->identity, &b->identity, sizeof(a->identity));
 }
 
-/* Who has less for its weight goes first, of equals the one that is first in the array. */
-static bool share_before(const struct share *a, const struct share *b)
-{
-	uint64_t of_a = (uint64_t)a->taken * b->weight, of_b = (uint64_t)b->taken * a->weight;
+/*
+ * Whose turn it is: who has least for its weight, of equals the one that is first in the array. As
+ * one number, with the place in the array as its lowest bits. Two different quotients of numbers
+ * below 2^13 by numbers below 2^16 are more than 2^-40 apart, so none is lost in rounding.
+ */
+#define TURN_PLACE_BITS 6
 
-	return of_a != of_b ? of_a < of_b : a < b;
+_Static_assert(RULE_TARGETS_MAX <= 1 << TURN_PLACE_BITS, "a place needs more bits");
+_Static_assert(RULE_WEIGHT_MAX < 1 << 16 && BALANCE_SLOTS < 1 << 13, "quotients may be too near");
+
+static uint64_t share_turn(const struct share *s, size_t place)
+{
+	return ((uint64_t)s->taken << 40) / s->weight << TURN_PLACE_BITS | place;
 }
 
-/* A heap, whose top has its turn: puts the top where it belongs after that. */
-static void share_sink(struct share **heap, size_t n)
+/* A heap of turns, the next one at its top: puts another turn in place of the top. */
+static void turns_replace_top(uint64_t *heap, size_t n, uint64_t turn)
 {
-	struct share *top = heap[0];
 	size_t at = 0, below;
 
 	for (; (below = 2 * at + 1) < n; at = below) {
-		if (below + 1 < n && share_before(heap[below + 1], heap[below]))
+		if (below + 1 < n && heap[below + 1] < heap[below])
 			below++;
-		if (share_before(top, heap[below]))
+		if (turn < heap[below])
 			break;
 		heap[at] = heap[below];
 	}
-	heap[at] = top;
+	heap[at] = turn;
 }
 
 static void share_choose(struct share *s, uint8_t *slots)
@@ -115,17 +120,20 @@ static void share_choose(struct share *s, uint8_t *slots)
 
 void balance_fill(const struct rule *r, uint8_t slots[static BALANCE_SLOTS])
 {
-	struct share shares[RULE_TARGETS_MAX], *heap[RULE_TARGETS_MAX];
+	struct share shares[RULE_TARGETS_MAX];
+	uint64_t turns[RULE_TARGETS_MAX];
 
 	for (size_t i = 0; i < r->n_targets; i++)
 		share_start(r, i, &shares[i]);
 	/* The order of turns must not depend on the order in the rule either. */
 	qsort(shares, r->n_targets, sizeof(shares[0]), compare_identity);
 	for (size_t i = 0; i < r->n_targets; i++)
-		heap[i] = &shares[i];
+		turns[i] = share_turn(&shares[i], i);
 	memset(slots, SLOT_FREE, BALANCE_SLOTS);
 	for (size_t i = 0; i < BALANCE_SLOTS; i++) {
-		share_choose(heap[0], slots);
-		share_sink(heap, r->n_targets);
+		size_t place = turns[0] & ((1 << TURN_PLACE_BITS) - 1);
+
+		share_choose(&shares[place], slots);
+		turns_replace_top(turns, r->n_targets, share_turn(&shares[place], place));
 	}
 }
