@@ -14,7 +14,7 @@ import subprocess
 
 import pytest
 
-from netns import Namespace, eventually, family_of, veth
+from netns import Namespace, eventually, family_of, host, veth
 from redirectd import Daemon
 
 ANY = 0
@@ -236,6 +236,7 @@ CASES = {
     "private and global": (["fd00:1::1/64", "2001:db8:1::1/64"], "2001:db8:1::9", None),
     "private ones by a router": (["2001:db8:1::1/64", "fd00:1::1/64"], "fd00:9::9", "fd00:1::9"),
     "global ones by a router": (["fd00:1::1/64", "2001:db8:1::1/64"], "2001:db8:9::9", "2001:db8:1::9"),
+    "global ones by a link-local router": (["fd00:1::1/64", "2001:db8:1::1/64"], "2001:db8:9::9", "fe80::9"),
     "no address, IPv6": ([], "2001:db8:1::9", None),
 }
 
@@ -253,9 +254,10 @@ class TestAsTheKernel:
         if via:
             router.peer.run("ip", "address", "add", destination, "dev", "lo")
         route = ["ip", "-6"] if family == "ip6" else ["ip"]
-        router.host.run(*route, "route", "replace", f"{hop}/{128 if family == 'ip6' else 32}", "dev", "out")
+        if not hop.startswith("fe80"):
+            router.host.run(*route, "route", "replace", f"{hop}/{128 if family == 'ip6' else 32}", "dev", "out")
         if via:
-            router.host.run(*route, "route", "add", destination, "via", via)
+            router.host.run(*route, "route", "add", destination, "via", via, "dev", "out")
         router.host.run("nft", "-f", "-", input=f"""
             table {family} t {{
                 chain c {{
@@ -267,7 +269,10 @@ class TestAsTheKernel:
                 router.client.open_socket(family_of(destination), socket.SOCK_DGRAM) as client:
             client.sendto(b"x", (destination, 5000))
             kernel = server.recvfrom(10)[1][0]
-        # IPv6 goes by the destination, of whose kind the source is to be.
-        towards = destination if family == "ip6" else hop
-        eventually(lambda: router.choose(towards) == kernel,
-                   f"{kernel}, as the kernel chose: {router.choose(towards)}")
+            router.host.run("nft", "flush", "ruleset")
+            router.becomes(destination if family == "ip6" else hop, kernel)
+            router.daemon.add(f"udp *:5001 to {host(destination)}:5000 masquerade name x")
+            client.sendto(b"x", (destination, 5001))
+            ours = server.recvfrom(10)[1][0]
+            router.daemon.ctl("remove", "x")
+            assert ours == kernel
