@@ -382,9 +382,17 @@ __noinline __u32 flow_begin_direct(struct __sk_buff *skb, __u32 stage, __u32 oth
 	return r == record ? flow_publish(c, record, f) : r;
 }
 
+/* Masqueraded with an address that has gone: no answer can come to it (as nf_nat's MASQUERADE). */
+static __always_inline bool flow_lost_source(const struct flow *f, const struct action *a)
+{
+	return f->flags & (FLOW_SNAT | FLOW_LOCAL) && a && a->rule == f->rule &&
+	       !(a->flags & ACTION_SNAT) && !rule_is_local(f->reply.daddr);
+}
+
 /*
- * Is the flow of the current packet still what the rules say? Asked once a change of rules: TCP
- * keeps its translation whatever the rules say now; UDP follows them.
+ * Is the flow of the current packet still what the rules say? Asked once a change of rules, and
+ * when an address of this host has gone: TCP keeps its translation whatever the rules say now; UDP
+ * follows them.
  */
 __noinline int flow_still_right(__u32 record, __u32 ifindex)
 {
@@ -396,9 +404,11 @@ __noinline int flow_still_right(__u32 record, __u32 ifindex)
 
 	if (!c || !f || !p)
 		return 1;
+	action = rule_find(ifindex, rule_port(c, f->flags & FLOW_UDP, p->tuple.dport));
+	a = rule_action(action);
+	if (flow_lost_source(f, a))
+		return 0;
 	if (f->flags & FLOW_UDP) {
-		action = rule_find(ifindex, rule_port(c, true, p->tuple.dport));
-		a = rule_action(action);
 		if (!a || !a->rule) {
 			if (f->rule)
 				return 0;

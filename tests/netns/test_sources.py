@@ -15,6 +15,7 @@ import subprocess
 import pytest
 
 from netns import Namespace, eventually, family_of, host, veth
+from peers import TcpEcho, UdpEcho
 from redirectd import Daemon
 
 ANY = 0
@@ -212,6 +213,78 @@ class TestFollows:
         router.address("flush", "dev", "out")
         router.becomes("10.7.249.9", "192.0.2.1")
         assert len([i for i, _ in router.sources().entries if i == router.index()]) == 0
+
+
+@pytest.fixture
+def masqueraded(router):
+    """A rule to a server behind "out", whose address there is dynamic."""
+    router.address("add", "198.51.100.1/24", "dev", "out")
+    router.peer.run("ip", "address", "add", "198.51.100.9/24", "dev", "eth0")
+    with contextlib.ExitStack() as stack:
+        for rule in ("udp 53 to 198.51.100.9:53 masquerade name u", "tcp 80 to 198.51.100.9:80 masquerade name t"):
+            router.daemon.add(rule)
+            stack.callback(router.daemon.ctl, "remove", rule.split()[-1])
+        router.becomes("198.51.100.9", "198.51.100.1")
+        yield router
+
+
+class TestAddressThatHasGone:
+    """A flow that bears it gets no answers any more: it ends, and what comes then begins anew."""
+
+    def renumber(self, router):
+        router.address("add", "198.51.100.2/24", "dev", "out")
+        router.address("del", "198.51.100.1/24", "dev", "out")
+        if not router.host.run("ip", "-br", "address", "show", "dev", "out").stdout.count("198.51.100.2"):
+            router.address("add", "198.51.100.2/24", "dev", "out")  # it went as a secondary
+        router.becomes("198.51.100.9", "198.51.100.2")
+
+    def test_udp_goes_on_with_the_new_one(self, masqueraded):
+        router = masqueraded
+        with UdpEcho(router.peer, "198.51.100.9", 53), \
+                router.client.open_socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            for change in (lambda: None, lambda: self.renumber(router)):
+                change()
+                client.sendto(b"q", ("192.0.2.1", 53))
+                assert client.recv(10) == b"echo:q"
+            flow, = router.daemon.flows("-p", "udp")
+            assert flow["reply"]["dst"] == "198.51.100.2"
+
+    def test_tcp_is_told(self, masqueraded):
+        """The server knows nothing of the connection that comes from the new address: RST."""
+        router = masqueraded
+        with TcpEcho(router.peer, 80), router.client.connect("192.0.2.1", 80) as client:
+            client.sendall(b"1")
+            assert client.recv(10) == b"1"
+            self.renumber(router)
+            client.sendall(b"2")
+            with pytest.raises(ConnectionResetError):
+                client.recv(10)
+
+    def test_others_stay(self, masqueraded):
+        router = masqueraded
+        router.address("add", "203.0.113.1/24", "dev", "out")
+        with TcpEcho(router.peer, 80), router.client.connect("192.0.2.1", 80) as client:
+            client.sendall(b"1")
+            assert client.recv(10) == b"1"
+            router.address("del", "203.0.113.1/24", "dev", "out")
+            router.becomes("203.0.113.9", "198.51.100.1")
+            client.sendall(b"2")
+            assert client.recv(10) == b"2"
+
+    def test_foreign_source_of_snat_stays(self, masqueraded):
+        """`snat` may name an address that is only routed here."""
+        router = masqueraded
+        router.address("add", "203.0.113.1/24", "dev", "out")
+        router.peer.run("ip", "route", "add", "203.0.113.77", "via", "198.51.100.1")
+        router.daemon.add("tcp 81 to 198.51.100.9:80 snat 203.0.113.77 name s")
+        with TcpEcho(router.peer, 80), router.client.connect("192.0.2.1", 81) as client:
+            client.sendall(b"1")
+            assert client.recv(10) == b"1"
+            router.address("del", "203.0.113.1/24", "dev", "out")
+            router.becomes("203.0.113.9", "198.51.100.1")
+            client.sendall(b"2")
+            assert client.recv(10) == b"2"
+        router.daemon.ctl("remove", "s")
 
 
 # Addresses of "out" and what is sent where. The destination is one of the neighbour's addresses;
