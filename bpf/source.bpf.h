@@ -41,8 +41,8 @@ static __always_inline bool source_is_loopback(const __be32 addr[4])
 }
 
 /*
- * By which interface and next hop the target is reached; false if by none. `ret` is the key of
- * `sources`.
+ * By which interface, and with IPv4 which next hop, the target is reached; false if by none: the
+ * key of `sources`.
  */
 static __always_inline bool source_route(struct __sk_buff *skb, const struct flow *f,
 					 struct source_key *ret)
@@ -69,7 +69,9 @@ static __always_inline bool source_route(struct __sk_buff *skb, const struct flo
 		return false;
 	ret->ifindex = fib.ifindex;
 	if (f->flags & FLOW_IPV6) {
-		__builtin_memcpy(ret->addr, fib.ipv6_dst, 16);
+		/* By the target, as ipv6_dev_get_saddr(): the next hop may be fe80::… on the way to
+		 * anywhere, and a private target is to be met from a private address. */
+		__builtin_memcpy(ret->addr, f->reply.saddr, 16);
 	} else {
 		ret->addr[0] = ret->addr[1] = 0;
 		ret->addr[2] = bpf_htonl(0xffff);

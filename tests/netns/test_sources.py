@@ -310,6 +310,7 @@ CASES = {
     "private ones by a router": (["2001:db8:1::1/64", "fd00:1::1/64"], "fd00:9::9", "fd00:1::9"),
     "global ones by a router": (["fd00:1::1/64", "2001:db8:1::1/64"], "2001:db8:9::9", "2001:db8:1::9"),
     "global ones by a link-local router": (["fd00:1::1/64", "2001:db8:1::1/64"], "2001:db8:9::9", "fe80::9"),
+    "private ones by a link-local router": (["2001:db8:1::1/64", "fd00:1::1/64"], "fd00:9::9", "fe80::9"),
     "no address, IPv6": ([], "2001:db8:1::9", None),
 }
 
