@@ -151,16 +151,20 @@ static __always_inline int begin_own(struct __sk_buff *skb, const struct datapat
 	return begun(skb, c, counts, record, STAGE_OUT, ethernet, now);
 }
 
-/* Ends a found flow that has no claim on this packet any more. Returns whether it did. */
+/*
+ * Ends a found flow that has no claim on this packet any more. Returns whether it did. Beyond its
+ * age that is asked where packets are as their senders sent them.
+ */
 static __always_inline bool outlived(const struct datapath_config *c, const struct packet *p,
-				     const struct found *found, __u32 ifindex, __u32 now)
+				     const struct found *found, enum table_stage stage,
+				     __u32 ifindex, __u32 now)
 {
 	struct flow *f = found->flow;
 	__u32 reason;
 
 	if (table_expired(c, f, now))
 		reason = DESTROY_EXPIRED;
-	else if (found->direction == DIRECTION_REPLY)
+	else if (found->direction == DIRECTION_REPLY || (stage == STAGE_OUT && !table_is_own(f)))
 		return false;
 	else if (p->protocol == IPPROTO_TCP && tcp_may_reopen(f->state, p->tcp_flags))
 		reason = DESTROY_REOPENED;
@@ -227,7 +231,7 @@ static __always_inline int ingress(struct __sk_buff *skb, bool ethernet)
 	if (hit && found.direction == DIRECTION_REPLY &&
 	    !(found.flow->flags & (FLOW_SNAT | FLOW_LOCAL)))
 		return unrelated(skb, c, counts, REASON_UNRELATED, STAGE_IN);
-	if (hit && !outlived(c, p, &found, skb->ifindex, now))
+	if (hit && !outlived(c, p, &found, STAGE_IN, skb->ifindex, now))
 		return forward(skb, c, counts, &found, STAGE_IN, ethernet, now);
 	return begin(skb, c, counts, port, ethernet, now);
 }
@@ -255,7 +259,7 @@ static __always_inline int egress(struct __sk_buff *skb, bool ethernet)
 		return leave(counts, REASON_UNRELATED);
 	now = clock_ticks();
 	if (table_find(&p->tuple, table_hash(c, &p->tuple), STAGE_OUT, &found) &&
-	    !outlived(c, p, &found, skb->ifindex, now))
+	    !outlived(c, p, &found, STAGE_OUT, skb->ifindex, now))
 		return forward(skb, c, counts, &found, STAGE_OUT, ethernet, now);
 	if (port & PORT_SNAT_OUT && !skb->ingress_ifindex && may_be_direct(c, p, port))
 		return begin_own(skb, c, counts, ethernet, now);
