@@ -172,6 +172,56 @@ static int write_chain(struct apply *a, const struct part *parts, size_t n, uint
 	return 0;
 }
 
+/* Parts for one family only, by what they can have in common with parts for both: the rank. */
+struct single_ranks {
+	uint32_t ranks[4]; /* on an interface or not, for this host or any */
+	size_t n;
+};
+
+static bool single_ranks_have(const struct single_ranks *s, uint32_t rank)
+{
+	for (size_t i = 0; i < s->n; i++)
+		if (s->ranks[i] == rank)
+			return true;
+	return false;
+}
+
+static void collect_single_ranks(const struct part *parts, size_t n, struct single_ranks *ret)
+{
+	ret->n = 0;
+	for (size_t i = 0; i < n; i++) {
+		const struct part *p = &parts[i];
+
+		if (!(p->flags & (SHAPE_IPV4 | SHAPE_IPV6)) || p->dst_length || p->src_length ||
+		    single_ranks_have(ret, p->rank))
+			continue;
+		ret->ranks[ret->n++] = p->rank;
+	}
+}
+
+/*
+ * A rule for both families beside one of its rank for one family: they are of two shapes, and the
+ * first shape would win, whichever range is the narrower. So it becomes a part for each family, of
+ * which one shares the other rule's shape. `parts` has room for twice as many. Returns how many.
+ */
+static size_t split_families(struct part *parts, size_t n)
+{
+	struct single_ranks singles;
+	size_t total = n;
+
+	collect_single_ranks(parts, n, &singles);
+	for (size_t i = 0; i < n; i++) {
+		struct part *p = &parts[i];
+
+		if (p->flags & (SHAPE_IPV4 | SHAPE_IPV6) || !single_ranks_have(&singles, p->rank))
+			continue;
+		parts[total] = *p;
+		parts[total++].flags |= SHAPE_IPV6;
+		p->flags |= SHAPE_IPV4;
+	}
+	return total;
+}
+
 static int compile_chain(struct apply *a, const struct compiled *const *rules, size_t n,
 			 uint32_t *ret)
 {
@@ -180,12 +230,13 @@ static int compile_chain(struct apply *a, const struct compiled *const *rules, s
 
 	for (size_t i = 0; i < n; i++)
 		n_parts += parts_of_rule(rules[i], NULL);
-	parts = calloc(n_parts + 1, sizeof(*parts));
+	parts = calloc(2 * n_parts + 1, sizeof(*parts));
 	if (!parts)
 		return -ENOMEM;
 	n_parts = 0;
 	for (size_t i = 0; i < n; i++)
 		n_parts += parts_of_rule(rules[i], parts + n_parts);
+	n_parts = split_families(parts, n_parts);
 	qsort(parts, n_parts, sizeof(*parts), part_compare);
 	return write_chain(a, parts, n_parts, ret);
 }

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "daemon/apply-private.h"
+#include "tests/bpf/cases.h"
 #include "tests/bpf/world.h"
 
 #define NO_RULES  ((const char *const[]){NULL})
@@ -317,13 +318,54 @@ static void test_marks_of_flows(void **state)
 	world_free(w);
 }
 
+/* Where a packet to this port of the host goes, by the rules in force. */
+static uint16_t port_after(struct world *w, bool ipv6, uint16_t port)
+{
+	struct packet_spec spec = {.source = ipv6 ? CLIENT6 : CLIENT4,
+				   .destination = ipv6 ? SERVER6 : SERVER4,
+				   .protocol = IPPROTO_UDP,
+				   .sport = CLIENT_PORT,
+				   .dport = port};
+	struct oracle_packet parsed;
+	struct outcome out;
+	struct packet p;
+
+	packet_build(&spec, &p);
+	world_run(w, PROGRAM_IN, NULL, p.data, p.length, &out);
+	oracle_parse(out.data, out.length, true, &parsed);
+	return parsed.dport;
+}
+
+/* A rule for both families and one for one of them are of one rank: the narrower range decides. */
+static void test_ranges_of_families(void **state)
+{
+	struct world *w = world_new(
+		(const char *const[]){"udp *:8000-8009 to 9000-9009", "udp *:8005 to 10.0.0.1:70",
+				      "udp *:7000 to 71", "udp *:7000-7009 to 10.0.0.1:72", NULL},
+		64);
+
+	assert_int_equal(port_after(w, false, 8004), 9004);
+	assert_int_equal(port_after(w, false, 8005), 70);
+	assert_int_equal(port_after(w, true, 8005), 9005);
+	assert_int_equal(port_after(w, false, 7000), 71);
+	assert_int_equal(port_after(w, true, 7000), 71);
+	assert_int_equal(port_after(w, false, 7001), 72);
+	assert_int_equal(port_after(w, true, 7001), 7001);
+	world_free(w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_targets),		cmocka_unit_test(test_sources),
-		cmocka_unit_test(test_several_targets), cmocka_unit_test(test_targets_leave),
-		cmocka_unit_test(test_adoption),	cmocka_unit_test(test_too_many),
-		cmocka_unit_test(test_marks),		cmocka_unit_test(test_marks_of_flows),
+		cmocka_unit_test(test_targets),
+		cmocka_unit_test(test_sources),
+		cmocka_unit_test(test_several_targets),
+		cmocka_unit_test(test_targets_leave),
+		cmocka_unit_test(test_adoption),
+		cmocka_unit_test(test_too_many),
+		cmocka_unit_test(test_marks),
+		cmocka_unit_test(test_marks_of_flows),
+		cmocka_unit_test(test_ranges_of_families),
 	};
 	int skip = world_skip_code();
 
