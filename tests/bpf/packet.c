@@ -105,7 +105,7 @@ static void add_ipv4(const struct packet_spec *s, struct packet *p)
 	if (s->ip_options % 4 || s->ip_options > 40)
 		refuse("IPv4 options come in fours, up to 40 bytes");
 	ip[0] = (uint8_t)(0x40 | (5 + s->ip_options / 4));
-	write_be16(ip + 4, 0x1234);
+	write_be16(ip + 4, s->fragment_id ? (uint16_t)s->fragment_id : 0x1234);
 	write_be16(ip + 6, (uint16_t)((s->more_fragments ? 0x2000 : 0) | s->fragment_offset / 8));
 	ip[8] = 64;
 	ip[9] = s->protocol;
@@ -133,7 +133,7 @@ static size_t add_extension(const struct packet_spec *s, struct packet *p, uint8
 	p->data[link] = number;
 	if (number == IPPROTO_FRAGMENT) {
 		write_be16(h + 2, (uint16_t)(s->fragment_offset | s->more_fragments));
-		write_be32(h + 4, 0x12345678);
+		write_be32(h + 4, s->fragment_id ? s->fragment_id : 0x12345678);
 		return where;
 	}
 	h[1] = s->extension_length;

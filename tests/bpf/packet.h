@@ -43,6 +43,7 @@ struct packet_spec {
 	bool fragmented; /* with the next two: offset 0 and no more is an atomic fragment */
 	bool more_fragments;
 	uint16_t fragment_offset; /* bytes, a multiple of 8; beyond 0 there is no L4 header */
+	uint32_t fragment_id;	  /* IPv4: its low 16 bits; 0: one that is always the same */
 	size_t padding;		  /* bytes behind the IP packet, as Ethernet's 46 need them */
 	bool no_ethernet;	  /* begins with the IP header */
 };

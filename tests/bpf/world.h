@@ -39,6 +39,13 @@ void world_apply(struct world *w, const char *const *rules);
 int world_try_apply(struct world *w, const char *const *rules, struct diag *diag);
 /* An address of this host, for rules without a listen address. */
 void world_add_local(struct world *w, const char *address);
+void world_add_local_prefix(struct world *w, const struct oracle_prefix *p);
+/* What packets are masqueraded as. */
+void world_add_source(struct world *w, const struct oracle_source *s);
+/* Runs `ip ARGUMENTS` in the world's network namespace. */
+void world_ip(const char *arguments);
+/* The world forwards packets of both families. */
+void world_forward(void);
 
 /* What came out of a program. */
 struct outcome {
@@ -61,6 +68,10 @@ void assert_bytes(const char *what, const uint8_t *got, size_t got_length, const
 
 /* The record of a flow by its original tuple (addresses as in the packet), or NULL. */
 const struct flow *world_find_flow(struct world *w, const struct packet *first);
+
+const struct flow *world_find_tuple(struct world *w, const struct oracle_tuple *original);
+/* A direction of a flow, as packets have it. */
+struct oracle_tuple world_tuple(const struct flow *f, const struct flow_dir *d);
 
 void world_counters(struct world *w, struct cpu_counters *ret);
 /* Fails unless exactly this reason was counted, once, since `before`. */
