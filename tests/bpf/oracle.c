@@ -40,6 +40,8 @@ void oracle_judge(struct oracle *o, const struct oracle_input *input, uint8_t *d
 	switch (p.class) {
 	case ORACLE_TRANSLATABLE:
 		oracle_judge_packet(o, input, data, &p, ret);
+		if (ret->reasons) /* ports so far behind need not be seen */
+			ret->reasons |= p.also & ORACLE_REASON(REASON_EXTENSIONS);
 		break;
 	case ORACLE_LATER_FRAGMENT:
 		oracle_judge_later(o, input, data, &p, ret);

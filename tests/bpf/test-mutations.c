@@ -5,6 +5,7 @@
  * A quarter are ICMP errors about the others.
  *
  * The packets follow from a seed: `test-mutations [SEED [PACKETS]]` repeats or prolongs a run.
+ * Other rules than these, and colliding ports, are fuzz-packets' part.
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -16,7 +17,7 @@
 #include <cmocka.h>
 
 #include "tests/bpf/cases.h"
-#include "tests/bpf/world.h"
+#include "tests/bpf/fuzz.h"
 
 #define SEED_DEFAULT	0x5eed
 #define PACKETS_DEFAULT 20000
@@ -38,18 +39,6 @@ static const struct oracle_rule oracle_rules[] = {
 
 static uint64_t seed = SEED_DEFAULT;
 static unsigned long packets = PACKETS_DEFAULT;
-
-/* splitmix64. */
-static uint64_t random_state;
-
-static uint32_t random_below(uint32_t n)
-{
-	uint64_t z = random_state += 0x9e3779b97f4a7c15ULL;
-
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ULL;
-	z = (z ^ z >> 27) * 0x94d049bb133111ebULL;
-	return (uint32_t)((z ^ z >> 31) % n);
-}
 
 static uint8_t random_flags(void)
 {
@@ -125,95 +114,6 @@ static void random_packet(enum oracle_hook hook, struct packet *ret)
 	packet_build(&s, ret);
 }
 
-/* Numbers that lengths, versions and offsets go wrong at. */
-static uint8_t random_byte(void)
-{
-	static const uint8_t edges[] = {0,    1,    4,	  5,	6,    7,    8,	  17,	0x40,
-					0x45, 0x46, 0x4f, 0x50, 0x60, 0x7f, 0x80, 0x81, 0xff};
-
-	return random_below(2) ? edges[random_below(ARRAY_SIZE(edges))]
-			       : (uint8_t)random_below(256);
-}
-
-/* Most damage goes into the headers, where it matters. */
-static size_t random_offset(const struct packet *p)
-{
-	size_t headers = (p->quote ? p->quote_l4 : p->l4) + 20;
-
-	if (headers > p->length)
-		headers = p->length;
-	return random_below(8) ? random_below((uint32_t)headers)
-			       : random_below((uint32_t)p->length);
-}
-
-static void pad(struct packet *p, size_t more)
-{
-	if (p->length + more > sizeof(p->data))
-		return;
-	memset(p->data + p->length, 0xa5, more);
-	p->length += more;
-}
-
-enum mutation {
-	MUTATE_BIT,
-	MUTATE_BYTE,
-	MUTATE_L3_BYTE,
-	MUTATE_L4_BYTE,
-	MUTATE_QUOTE_BYTE,
-	MUTATE_CUT,
-	MUTATE_PAD,
-	MUTATE_COPY,
-	MUTATE_COUNT,
-};
-
-static void mutate(struct packet *p)
-{
-	size_t at = random_offset(p), from;
-
-	switch ((enum mutation)random_below(MUTATE_COUNT)) {
-	case MUTATE_BIT:
-		p->data[at] ^= (uint8_t)(1U << random_below(8));
-		break;
-	case MUTATE_BYTE:
-		p->data[at] = random_byte();
-		break;
-	case MUTATE_L3_BYTE: /* version, lengths, fragment, protocol */
-		p->data[p->l3 + random_below(10)] = random_byte();
-		break;
-	case MUTATE_L4_BYTE: /* ports, lengths, flags, checksum */
-		if (p->l4 + 20 <= p->length)
-			p->data[p->l4 + random_below(20)] = random_byte();
-		break;
-	case MUTATE_QUOTE_BYTE: /* of an error: the quoted headers */
-		at = p->quote + random_below((uint32_t)(p->quote_l4 - p->quote + 20));
-		if (p->quote && at < p->length)
-			p->data[at] = random_byte();
-		break;
-	case MUTATE_CUT:
-		p->length -= random_below((uint32_t)p->length / 2);
-		break;
-	case MUTATE_PAD:
-		pad(p, random_below(60));
-		break;
-	case MUTATE_COPY:
-		from = random_offset(p);
-		if (from + 4 <= p->length && at + 4 <= p->length)
-			memmove(p->data + at, p->data + from, 4);
-		break;
-	case MUTATE_COUNT:
-		break;
-	}
-}
-
-/* What BPF_PROG_TEST_RUN refuses by itself: frames whose type promises more than there is. */
-static bool refused_by_kernel(const struct packet *p)
-{
-	uint16_t type = read_be16(p->data + 12);
-
-	return p->length < 15 || (type == 0x0800 && p->length < 14 + 20) ||
-	       (type == 0x86dd && p->length < 14 + 40);
-}
-
 static struct {
 	unsigned long number, translated, errors, left_alone, refused;
 } tally;
@@ -228,8 +128,8 @@ static void pass_one(struct world *w)
 	if (random_below(4))
 		for (uint32_t n = 1 + random_below(4); n; n--)
 			if (p.length > 40)
-				mutate(&p);
-	if (refused_by_kernel(&p))
+				fuzz_mutate(&p);
+	if (fuzz_refused_by_kernel(&p))
 		tally.refused++;
 	else if (!world_compare(w, hook, p.data, p.length, &out))
 		tally.left_alone++;
@@ -284,7 +184,7 @@ static void test_mutations(void **state)
 	struct sums expected, got;
 
 	oracle_init(&w->oracle, oracle_rules, ARRAY_SIZE(oracle_rules));
-	random_state = seed;
+	random_seed(seed);
 	for (unsigned long i = 0; i < packets; i++) {
 		tally.number = i;
 		pass_one(w);
