@@ -303,6 +303,32 @@ static __always_inline __u32 flow_create(struct __sk_buff *skb, struct datapath_
 	return r == record ? flow_publish(c, record, f) : r;
 }
 
+/* The flow that an answer to the current packet would belong to where it comes in; 0: none. */
+static __always_inline __u32 flow_of_answer(struct cpu_counters *counts)
+{
+	const struct tuple *t = &scratch_of(counts)->packet.tuple;
+	struct tuple *key = &scratch_of(counts)->key;
+
+	__builtin_memcpy(key->saddr, t->daddr, 16);
+	__builtin_memcpy(key->daddr, t->saddr, 16);
+	key->ports = table_inverse_ports(t->ports);
+	key->kind = t->kind;
+	return table_holder(STAGE_IN);
+}
+
+/* A packet of this host's client or for it, translated already, on its second way through lo. */
+static __always_inline bool flow_passed(struct __sk_buff *skb, struct cpu_counters *counts)
+{
+	struct flow *f;
+	__u32 record;
+
+	if (skb->ifindex != LOOPBACK_IFINDEX)
+		return false;
+	record = flow_of_answer(counts);
+	f = record ? table_record(record) : NULL;
+	return f && f->flags & FLOW_LOCAL && f->rule;
+}
+
 /*
  * The current packet has no flow and its port has rules: finds the rule and makes the flow. Returns
  * the record, or FLOW_REFUSED() with the reason not to translate.
@@ -310,13 +336,17 @@ static __always_inline __u32 flow_create(struct __sk_buff *skb, struct datapath_
 __noinline __u32 flow_begin(struct __sk_buff *skb, __u32 port)
 {
 	struct datapath_config *c = config_get();
+	struct cpu_counters *counts = counters_get();
 	struct flow_totals *sums = totals_get();
-	struct packet *p = packet_current();
+	struct packet *p;
 	struct action *a;
 	__u32 action, r;
 
-	if (!c || !p || !sums)
+	if (!c || !counts || !sums)
 		return FLOW_REFUSED(REASON_TABLE_FULL);
+	if (flow_passed(skb, counts))
+		return FLOW_REFUSED(REASON_UNRELATED);
+	p = &scratch_of(counts)->packet;
 	action = rule_find(skb->ifindex, port);
 	a = rule_action(action);
 	if (!a || !a->rule)
@@ -331,18 +361,10 @@ __noinline __u32 flow_begin(struct __sk_buff *skb, __u32 port)
 static __always_inline __u32 flow_in_the_way(struct __sk_buff *skb, struct cpu_counters *counts,
 					     __u32 stage)
 {
-	const struct tuple *t = &scratch_of(counts)->packet.tuple;
-	struct tuple *key = &scratch_of(counts)->key;
-	struct flow *f;
-	__u32 record;
+	__u32 record = flow_of_answer(counts);
+	struct flow *f = record ? table_record(record) : NULL;
 
-	__builtin_memcpy(key->saddr, t->daddr, 16);
-	__builtin_memcpy(key->daddr, t->saddr, 16);
-	key->ports = table_inverse_ports(t->ports);
-	key->kind = t->kind;
-	record = table_holder(STAGE_IN);
-	f = record ? table_record(record) : NULL;
-	if (!f || !table_is_reply(f, key, STAGE_IN))
+	if (!f || !table_is_reply(f, &scratch_of(counts)->key, STAGE_IN))
 		return 0;
 	/* This host's own answers come in, of translated sources; of its own flows these are them.
 	 */
@@ -353,6 +375,13 @@ static __always_inline __u32 flow_in_the_way(struct __sk_buff *skb, struct cpu_c
 	if (FLOW_IFINDEX(f->origin) != FLOW_IFINDEX(skb->ifindex) || f->flags & FLOW_LOCAL)
 		return 0;
 	return record;
+}
+
+/* Of TCP only the first packet: another's connection has gone well so far. */
+static __always_inline bool flow_may_be_direct(const struct packet *p)
+{
+	return p->tuple.kind & FLOW_UDP ||
+	       (p->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN;
 }
 
 /*
@@ -369,7 +398,8 @@ __noinline __u32 flow_begin_direct(struct __sk_buff *skb, __u32 stage, __u32 oth
 	__u32 record, r;
 	struct flow *f;
 
-	if (!c || !counts || !flow_in_the_way(skb, counts, stage))
+	if (!c || !counts || !flow_may_be_direct(&scratch_of(counts)->packet) ||
+	    !flow_in_the_way(skb, counts, stage))
 		return otherwise;
 	record = flow_take_record();
 	f = record ? table_record(record) : NULL;

@@ -44,6 +44,12 @@ static __always_inline void fragment_key_of(const struct packet *p, enum table_s
 	ret->pad = 0;
 }
 
+/* Is all of it there? What is cut nobody will put together. */
+static __always_inline bool fragment_is_whole(struct __sk_buff *skb, const struct packet *p)
+{
+	return p->bytes <= skb->len - p->l3;
+}
+
 /* ---- held ones ---- */
 
 static __always_inline bool fragment_same_key(const struct fragment_key *a,
@@ -175,7 +181,7 @@ static __always_inline int fragment_follow(struct __sk_buff *skb, struct cpu_cou
 	__u32 direction = v->direction;
 	bool local;
 
-	if (!f || p->bytes > skb->len - p->l3)
+	if (!f || !fragment_is_whole(skb, p))
 		return REASON_FRAGMENT;
 	local = f->flags & FLOW_LOCAL && f->rule;
 	nat_become(f, direction, to);
@@ -184,7 +190,7 @@ static __always_inline int fragment_follow(struct __sk_buff *skb, struct cpu_cou
 	if (flow_counts_at(f, direction, stage))
 		flow_count(direction == DIRECTION_ORIGINAL ? &f->original : &f->reply, p,
 			   clock_ticks());
-	if (nat_write(skb, p, to, nat_parts(f, direction, stage)) < 0)
+	if (nat_write(skb, nat_parts(f, direction, stage)) < 0)
 		return REASON_REWRITE;
 	return stage == STAGE_IN && local ? FRAGMENT_FOR_LOCAL : FRAGMENT_TRANSLATED;
 }
@@ -212,8 +218,7 @@ __noinline int fragment_later(struct __sk_buff *skb, __u32 stage)
 			return fragment_follow(skb, counts, v, STAGE_IN);
 		return fragment_follow(skb, counts, v, STAGE_OUT);
 	}
-	if (stage == STAGE_OUT || (c->fragments != FRAGMENTS_ANY &&
-				   !rule_is_local(scratch_of(counts)->packet.tuple.daddr)))
+	if (stage == STAGE_OUT || !fragment_is_whole(skb, &scratch_of(counts)->packet))
 		return REASON_FRAGMENT;
 	return fragment_hold(skb, counts, v);
 }

@@ -313,11 +313,32 @@ static __always_inline void icmp_sent(const struct flow *f, __u32 found_by, stru
 	ret->ports = table_ports(sent);
 }
 
-/* An error that comes in, about a packet that left here: for whoever sent that. */
+/*
+ * If the end of the flow to which the quoted packet went has sent the error, it hides behind the
+ * address that its packets get. Returns an answer as icmp_translate().
+ */
+static __always_inline int icmp_hide_end(struct __sk_buff *skb, struct scratch *s,
+					 const struct found *found, __u32 quoted)
+{
+	const struct flow *f = found->flow;
+	const __be32 *end = quoted == DIRECTION_ORIGINAL ? f->reply.saddr : f->original.saddr;
+	bool from_end = table_same_addr(s->packet.tuple.saddr, end);
+	int r;
+
+	nat_become(f, !quoted, &s->key);
+	if (!from_end || table_seq(f) != found->seq)
+		return ICMP_NOT_OURS;
+	r = icmp_write_addr(skb, &s->packet, true, s->key.saddr);
+	return r < 0 ? r : ICMP_TRANSLATED;
+}
+
+/*
+ * An error that comes in, about a packet that left here: for whoever sent that. Between a client of
+ * this host and a server of another all is translated at once, and goes through lo.
+ */
 static __always_inline int icmp_come_in(struct __sk_buff *skb, const struct datapath_config *c,
 					struct scratch *s, __u32 end)
 {
-	__u32 checksum = s->packet.l4 + offsetof(struct icmp_head, checksum);
 	struct found found;
 	bool local;
 	int r;
@@ -328,12 +349,14 @@ static __always_inline int icmp_come_in(struct __sk_buff *skb, const struct data
 	icmp_sent(found.flow, found.direction, &s->key);
 	if (table_seq(found.flow) != found.seq)
 		return ICMP_NOT_OURS;
-	r = icmp_write_quote(skb, checksum, end);
+	r = icmp_write_quote(skb, s->packet.l4 + offsetof(struct icmp_head, checksum), end);
 	if (r == 0)
 		r = icmp_write_addr(skb, &s->packet, false, s->key.saddr);
+	if (r == 0 && local)
+		r = icmp_hide_end(skb, s, &found, !found.direction);
 	if (r < 0)
 		return r;
-	return local && found.direction == DIRECTION_REPLY ? ICMP_FOR_LOCAL : ICMP_TRANSLATED;
+	return local ? ICMP_FOR_LOCAL : ICMP_TRANSLATED;
 }
 
 /* This host's own error about a packet on its way through: the quote is half translated. */
@@ -357,20 +380,10 @@ static __always_inline int icmp_pass(struct __sk_buff *skb, const struct datapat
 				     struct scratch *s)
 {
 	struct found found;
-	bool from_end;
-	int r;
 
 	if (!icmp_find(c, s, false, STAGE_IN, &found))
 		return ICMP_NOT_OURS;
-	/* The end that sent it hides behind the address that its packets get. */
-	nat_become(found.flow, !found.direction, &s->key);
-	from_end = table_same_addr(s->packet.tuple.saddr, found.direction == DIRECTION_ORIGINAL
-								  ? found.flow->reply.saddr
-								  : found.flow->original.saddr);
-	if (!from_end || table_seq(found.flow) != found.seq)
-		return ICMP_NOT_OURS;
-	r = icmp_write_addr(skb, &s->packet, true, s->key.saddr);
-	return r < 0 ? r : ICMP_TRANSLATED;
+	return icmp_hide_end(skb, s, &found, found.direction);
 }
 
 /*

@@ -141,11 +141,21 @@ static __always_inline __u32 nat_parts(const struct flow *f, __u32 direction,
 	return NAT_DESTINATION;
 }
 
-/* Translates the packet. Returns 0, or what a helper failed with. */
-static __always_inline int nat_write(struct __sk_buff *skb, struct packet *p,
-				     const struct tuple *to, __u32 parts)
+/*
+ * Translates the current packet into the scratch's `key`, in part. Returns 0, or what a helper
+ * failed with. A global function, for the verifier's sake.
+ */
+__noinline int nat_write(struct __sk_buff *skb, __u32 parts)
 {
+	struct cpu_counters *counts = counters_get();
+	const struct tuple *to;
+	struct packet *p;
 	int r = 0;
+
+	if (!counts)
+		return 0;
+	p = &scratch_of(counts)->packet;
+	to = &scratch_of(counts)->key;
 
 	if (parts & NAT_DESTINATION)
 		r = nat_write_addr(skb, p, false, to->daddr);
@@ -158,12 +168,18 @@ static __always_inline int nat_write(struct __sk_buff *skb, struct packet *p,
 
 /*
  * FLOW_LOCAL: the packet again, as one that has just come in at lo, without the route that it may
- * have had. Where a frame begins the packet it has to bear lo's own address to be for this host.
+ * have had. Where a frame begins the packet it has to bear lo's own address to be for this host,
+ * and no tag of a VLAN, of which lo has none.
  */
 static __always_inline int nat_through_lo(struct __sk_buff *skb, bool ethernet)
 {
-	struct ethhdr header = {.h_proto = skb->protocol};
+	struct ethhdr header = {};
 
+	/* One beside the packet, or beside and inside; taking one out is no error where none is. */
+	for (int i = 0; ethernet && i < PARSE_VLANS_MAX + 1; i++)
+		if (bpf_skb_vlan_pop(skb) < 0)
+			return -1;
+	header.h_proto = skb->protocol;
 	if (!ethernet && bpf_skb_change_head(skb, sizeof(header), 0) < 0)
 		return -1;
 	if (bpf_skb_store_bytes(skb, 0, &header, sizeof(header), 0) < 0)

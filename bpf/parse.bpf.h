@@ -155,11 +155,15 @@ static __always_inline bool parse_is_extension(__u8 next)
 	       next == IPPROTO_FRAGMENT;
 }
 
-static __always_inline __be32 parse_ipv6_fragment_id(struct __sk_buff *skb, __u32 header)
+static __always_inline int parse_ipv6_fragment(struct __sk_buff *skb, struct packet *p,
+					       __u32 header)
 {
 	__be32 buffer, *id = packet_at(skb, header + IPV6_FRAGMENT_ID, sizeof(*id), &buffer);
 
-	return id ? *id : 0;
+	if (!id)
+		return REASON_TRUNCATED;
+	p->fragment = *id;
+	return PARSE_OK;
 }
 
 static __always_inline int parse_ipv6(struct __sk_buff *skb, struct packet *p)
@@ -192,7 +196,8 @@ static __always_inline int parse_ipv6(struct __sk_buff *skb, struct packet *p)
 				return REASON_TRUNCATED;
 			if (next == IPPROTO_FRAGMENT) {
 				p->protocol = ext->next;
-				p->fragment = parse_ipv6_fragment_id(skb, p->l3 + header);
+				if (parse_ipv6_fragment(skb, p, p->l3 + header) != PARSE_OK)
+					return REASON_TRUNCATED;
 				if (ext->offset & bpf_htons(IPV6_FRAGMENT_OFFSET))
 					return REASON_FRAGMENT;
 				p->first_fragment =

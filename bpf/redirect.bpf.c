@@ -74,7 +74,7 @@ static __always_inline int forward(struct __sk_buff *skb, const struct datapath_
 	if (p->first_fragment && c->fragments &&
 	    fragment_note(skb, stage, found->record, found->direction) < 0)
 		return leave(counts, REASON_REWRITE);
-	if (nat_write(skb, p, to, parts) < 0)
+	if (nat_write(skb, parts) < 0)
 		return leave(counts, REASON_REWRITE);
 	if (stage == STAGE_IN && local)
 		return through_lo(skb, counts, ethernet);
@@ -120,8 +120,7 @@ static __always_inline bool may_be_direct(const struct datapath_config *c, const
 {
 	if (!(port & PORT_REPLY_OUT))
 		return false;
-	return p->protocol == IPPROTO_UDP || c->direct ||
-	       (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+	return c->direct || flow_may_be_direct(p);
 }
 
 /* A packet that comes in, of no flow, to a port that has rules or is a target's. */
@@ -209,7 +208,7 @@ static __always_inline int ingress(struct __sk_buff *skb, bool ethernet)
 	__u32 port, reply_port, now, r;
 	struct found found;
 	struct packet *p;
-	bool hit;
+	bool marked, hit;
 
 	if (!c || !counts)
 		return TC_ACT_UNSPEC;
@@ -222,12 +221,14 @@ static __always_inline int ingress(struct __sk_buff *skb, bool ethernet)
 
 	port = rule_port(c, p->protocol == IPPROTO_UDP, p->tuple.dport);
 	reply_port = rule_port(c, p->protocol == IPPROTO_UDP, p->tuple.sport);
-	if (!(port & (PORT_SHAPE | PORT_LISTEN)) && !(reply_port & PORT_REPLY_IN) &&
-	    !may_be_direct(c, p, port))
+	marked = port & (PORT_SHAPE | PORT_LISTEN) || reply_port & PORT_REPLY_IN;
+	if (!marked && !may_be_direct(c, p, port))
 		return unrelated(skb, c, counts, REASON_UNRELATED, STAGE_IN);
 
 	now = clock_ticks();
-	hit = table_find(&p->tuple, table_hash(c, &p->tuple), STAGE_IN, &found);
+	/* Without a mark only a direct flow can be found. */
+	hit = (marked || c->direct) &&
+	      table_find(&p->tuple, table_hash(c, &p->tuple), STAGE_IN, &found);
 	if (hit && found.direction == DIRECTION_REPLY &&
 	    !(found.flow->flags & (FLOW_SNAT | FLOW_LOCAL)))
 		return unrelated(skb, c, counts, REASON_UNRELATED, STAGE_IN);

@@ -57,7 +57,9 @@ static __always_inline bool source_route(struct __sk_buff *skb, const struct flo
 	long r;
 
 	if (f->flags & FLOW_IPV6) {
-		__builtin_memcpy(fib.ipv6_src, f->original.saddr, 16);
+		/* A loopback address is never forwarded, and will not be the packet's. */
+		if (!source_is_loopback(f->original.saddr))
+			__builtin_memcpy(fib.ipv6_src, f->original.saddr, 16);
 		__builtin_memcpy(fib.ipv6_dst, f->reply.saddr, 16);
 	} else {
 		fib.ipv4_src = f->original.saddr[3];

@@ -61,7 +61,7 @@ struct apply {
 	uint8_t *dirty;		     /* PORT_COUNT: ports to compile anew */
 	uint8_t *marked;    /* PORT_COUNT: marks that the rules ask for, the top byte of an entry */
 	uint8_t *needed;    /* PORT_COUNT: and those that flows ask for, while they are looked at */
-	uint32_t fragments; /* what the rules ask of later fragments: FRAGMENTS_* */
+	bool fragments; /* the rules translate addresses: later fragments matter */
 	bool marks_stale;   /* marks of former rules may be cleared once no flow needs them */
 	uint64_t marks_since_ns;
 };

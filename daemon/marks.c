@@ -40,22 +40,9 @@ static bool rule_translates(const struct rule *r)
 	return rule_sets_source(r);
 }
 
-/* What a rule asks of later fragments: FRAGMENTS_*. */
-static uint32_t rule_fragments(const struct rule *r)
-{
-	if (!rule_translates(r))
-		return 0;
-	return r->listen == RULE_LISTEN_LOCAL ? FRAGMENTS_LOCAL : FRAGMENTS_ANY;
-}
-
-static uint32_t larger(uint32_t a, uint32_t b)
-{
-	return a > b ? a : b;
-}
-
 static void mark_rule(struct apply *a, const struct rule *r)
 {
-	a->fragments = larger(a->fragments, rule_fragments(r));
+	a->fragments |= rule_translates(r);
 	for (int udp = 0; udp < 2; udp++) {
 		if (!(r->protocols & (udp ? RULE_UDP : RULE_TCP)))
 			continue;
@@ -97,7 +84,7 @@ void marks_set(struct apply *a, const struct compiled *rules, size_t n)
 	struct port_entry *ports = datapath_ports(a->datapath);
 
 	memset(a->marked, 0, PORT_COUNT);
-	a->fragments = 0;
+	a->fragments = false;
 	for (size_t i = 0; i < n; i++)
 		if (apply_rule_active(&rules[i]))
 			mark_rule(a, rules[i].rule);
@@ -105,7 +92,7 @@ void marks_set(struct apply *a, const struct compiled *rules, size_t n)
 		if (marks_of(a->marked, p) & ~ports[p].bank[0])
 			for (int bank = 0; bank < 2; bank++)
 				ports[p].bank[bank] |= marks_of(a->marked, p);
-	config->fragments = larger(config->fragments, a->fragments);
+	config->fragments |= a->fragments;
 	a->marks_stale = true;
 	a->marks_since_ns = apply_now_ns();
 }

@@ -269,10 +269,8 @@ struct registry_value {
 };
 
 /* Read by packets, written by the daemon. */
-#define FRAGMENTS_LOCAL 1 /* later ones that come first are held if they are for this host */
-#define FRAGMENTS_ANY	2 /* or for anyone: rules translate what is in transit */
-#define EVENTS_FLOWS	0x01
-#define EVENTS_PACKETS	0x02
+#define EVENTS_FLOWS   0x01
+#define EVENTS_PACKETS 0x02
 struct datapath_config {
 	__u32 hash_keys[16]; /* secret; the last two make one odd 64-bit number */
 	__u32 bank;	     /* 0 or 1 */
@@ -281,8 +279,7 @@ struct datapath_config {
 	__u32 events;			  /* EVENTS_*: who listens */
 	__u32 timeouts[FLOW_STATE_COUNT]; /* ticks */
 	__u32 sample_mask;		  /* one packet in mask + 1 makes an event */
-	__u32 fragments; /* FRAGMENTS_*; 0: no addresses are translated, later fragments do not
-			    matter */
+	__u32 fragments; /* 1: addresses are translated, so later fragments matter */
 	__u32 pad;
 	__u64 direct; /* flows of rule 0; written by packets only */
 };

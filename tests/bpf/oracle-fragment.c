@@ -40,7 +40,7 @@ void oracle_note_first(struct oracle *o, const struct oracle_input *input, const
 {
 	struct oracle_fragment key = key_of(input->hook, p), *f;
 	size_t n = p->ipv6 ? 16 : 4;
-	size_t l3 = p->l3 + (answer->verdict == ORACLE_REDIRECT && !input->ethernet ? 14 : 0);
+	size_t l3 = answer->verdict == ORACLE_REDIRECT ? 14 : p->l3; /* as it is now */
 	const uint8_t *address = data + l3 + (p->ipv6 ? 8 : 12);
 
 	if (!o->holding || answer->verdict == ORACLE_DROP)
@@ -58,12 +58,6 @@ void oracle_note_first(struct oracle *o, const struct oracle_input *input, const
 	o->fragments = oracle_grow(o->fragments, o->n_fragments, &o->allocated_fragments,
 				   sizeof(*o->fragments));
 	o->fragments[o->n_fragments++] = key;
-}
-
-/* Are there rules for it, as far as one can know without its ports? */
-static bool concerns(const struct oracle *o, const struct oracle_packet *p)
-{
-	return o->holding == FRAGMENTS_ANY || oracle_is_local(o, p->ipv6, p->destination);
 }
 
 static void follow(struct oracle_flow *flow, const struct oracle_fragment *f,
@@ -88,16 +82,16 @@ void oracle_judge_later(struct oracle *o, const struct oracle_input *input, uint
 	ret->reasons = ORACLE_REASON(REASON_FRAGMENT);
 	if (p->cut)
 		ret->reasons |= ORACLE_REASON(REASON_TRUNCATED);
-	if (!o->holding)
+	if (!o->holding || p->cut)
 		return;
-	if (p->cut || (f && f->damaged)) { /* good for nothing, however it is treated */
+	if (f && f->damaged) { /* good for nothing, however it is treated */
 		ret->verdict = ORACLE_EITHER;
 		ret->reasons |= ORACLE_REASON(REASON_HELD);
 		return;
 	}
 	if (!f) {
 		/* what leaves has come in and was held there */
-		if (input->hook == ORACLE_OUT || !concerns(o, p))
+		if (input->hook == ORACLE_OUT)
 			return;
 		if (o->n_held++ >= HELD_COUNT / 2) { /* there may be no place left */
 			ret->verdict = ORACLE_EITHER;

@@ -12,7 +12,8 @@
 struct correction {
 	struct oracle_tuple quote;
 	bool local, to_client;
-	const uint8_t *client, *translated; /* of `local`: what the client's address has become */
+	/* of `local`: the end that may have sent the error, and what its address becomes */
+	const uint8_t *end, *translated;
 };
 
 /*
@@ -41,8 +42,8 @@ static bool correct(const struct oracle *o, enum oracle_hook hook,
 	}
 	ret->local = f->local;
 	ret->to_client = role == ROLE_REPLY;
-	ret->client = f->original.source;
-	ret->translated = f->reply.destination;
+	ret->end = ret->to_client ? f->reply.source : f->original.source;
+	ret->translated = ret->to_client ? f->original.destination : f->reply.destination;
 	return true;
 }
 
@@ -89,8 +90,8 @@ void oracle_judge_error(struct oracle *o, const struct oracle_input *input, uint
 	oracle_rewrite(data, &quoted, &c.quote);
 	if (input->hook == ORACLE_IN) {
 		memcpy(after.destination, c.quote.source, ORACLE_ADDRESS);
-		/* this host complains about an answer, as the server knows it */
-		if (c.local && !c.to_client && memcmp(p->source, c.client, ORACLE_ADDRESS) == 0)
+		/* an end of the flow complains: as the other end knows it */
+		if (c.local && memcmp(p->source, c.end, ORACLE_ADDRESS) == 0)
 			memcpy(after.source, c.translated, ORACLE_ADDRESS);
 		oracle_rewrite_addresses(data, p, after.source, after.destination);
 	}

@@ -470,6 +470,11 @@ void oracle_redirect(const struct oracle_input *input, uint8_t *data, struct ora
 		write_be16(data + 12, input->type);
 		ret->length += link;
 	}
+	/* lo knows no VLANs */
+	while (read_be16(data + 12) == 0x8100 || read_be16(data + 12) == 0x88a8) {
+		ret->length -= 4;
+		memmove(data + 12, data + 16, ret->length - 12);
+	}
 	memset(data, 0, 12);
 }
 

@@ -247,7 +247,7 @@ struct oracle {
 	struct oracle_fragment *fragments; /* owned */
 	size_t n_fragments, allocated_fragments;
 	size_t n_held;	       /* fragments that wait */
-	uint32_t holding;      /* FRAGMENTS_*: whose later fragments wait for the first one */
+	uint32_t holding;      /* later fragments wait for the first one */
 	oracle_choose *choose; /* NULL: ports are kept, the first target is taken */
 	void *userdata;
 };

@@ -243,13 +243,13 @@ static const struct {
 	{"udp 1000 to 2000", 2000, 2000, PORT_REPLY_OUT, 0},
 	{"udp 1000 to 2000,2010", 2010, 2010, PORT_REPLY_OUT, 0},
 	{"udp 1000-1009 to 2000-2009", 2000, 2009, PORT_REPLY_OUT, 0},
-	{"udp 10.0.0.0/8:1000 to 10.0.0.1:2000", 2000, 2000, ALL_REPLIES, FRAGMENTS_ANY},
-	{"udp 1000 to 10.0.0.1:2000", 2000, 2000, ALL_REPLIES, FRAGMENTS_LOCAL},
-	{"udp 1000-1009 to 10.0.0.1:2000-2009", 2000, 2009, ALL_REPLIES, FRAGMENTS_LOCAL},
-	{"udp 1000-1009 to 3000,10.0.0.1:2000", 2000, 2000, ALL_REPLIES, FRAGMENTS_LOCAL},
-	{"udp 1000-1009 to 3000,10.0.0.1:2000", 3000, 3000, PORT_REPLY_OUT, FRAGMENTS_LOCAL},
-	{"udp *:1000 to 2000 masquerade", 2000, 2000, ALL_REPLIES, FRAGMENTS_ANY},
-	{"udp *:1000 to 2000,2010 snat 10.0.0.9", 2010, 2010, ALL_REPLIES, FRAGMENTS_ANY},
+	{"udp 10.0.0.0/8:1000 to 10.0.0.1:2000", 2000, 2000, ALL_REPLIES, 1},
+	{"udp 1000 to 10.0.0.1:2000", 2000, 2000, ALL_REPLIES, 1},
+	{"udp 1000-1009 to 10.0.0.1:2000-2009", 2000, 2009, ALL_REPLIES, 1},
+	{"udp 1000-1009 to 3000,10.0.0.1:2000", 2000, 2000, ALL_REPLIES, 1},
+	{"udp 1000-1009 to 3000,10.0.0.1:2000", 3000, 3000, PORT_REPLY_OUT, 1},
+	{"udp *:1000 to 2000 masquerade", 2000, 2000, ALL_REPLIES, 1},
+	{"udp *:1000 to 2000,2010 snat 10.0.0.9", 2010, 2010, ALL_REPLIES, 1},
 };
 
 static void test_marks(void **state)
@@ -282,9 +282,9 @@ static const struct {
 	uint32_t marks, fragments;
 } flow_cases[] = {
 	{{.flags = FLOW_UDP}, PORT_REPLY_OUT, 0},
-	{{.flags = FLOW_UDP, .reply = {.saddr = {1}}}, ALL_REPLIES, FRAGMENTS_ANY},
-	{{.flags = FLOW_UDP | FLOW_SNAT}, ALL_REPLIES, FRAGMENTS_ANY},
-	{{.flags = FLOW_UDP | FLOW_LOCAL}, ALL_REPLIES, FRAGMENTS_ANY},
+	{{.flags = FLOW_UDP, .reply = {.saddr = {1}}}, ALL_REPLIES, 1},
+	{{.flags = FLOW_UDP | FLOW_SNAT}, ALL_REPLIES, 1},
+	{{.flags = FLOW_UDP | FLOW_LOCAL}, ALL_REPLIES, 1},
 };
 
 /* A flow keeps what it needs, whatever becomes of its rule. */

@@ -103,7 +103,7 @@ static int make_oracle(void **state)
 	}
 	oracle_init(&o, rules, 2 * N_RULES);
 	o.host = &host;
-	o.holding = FRAGMENTS_LOCAL;
+	o.holding = 1;
 	*state = &o;
 	return 0;
 }
