@@ -25,14 +25,14 @@ enum index_kind {
 	INDEX_NAME,
 };
 
-/* Hashed as bytes: filled with zeroes first. */
+/* Hashed as words: filled with zeroes first. */
 struct index_key {
 	uint32_t kind; /* enum index_kind */
 	uint16_t width, slot;
 	uint32_t listen; /* enum rule_listen */
 	struct ip_prefix address, from;
 	char text[RULE_NAME_MAX + 1]; /* interface, or the name */
-};
+} __attribute__((aligned(8)));
 
 struct index_entry {
 	uint64_t hash;
@@ -67,14 +67,16 @@ struct rule_index *rule_index_free(struct rule_index *x)
 	return NULL;
 }
 
-/* FNV-1a, 64 bits. */
+/* FNV-1a on words of 64 bits, each mixed; keys are filled with zeroes up to their size. */
 static uint64_t index_hash(const struct index_key *key)
 {
-	const uint8_t *bytes = (const uint8_t *)key;
-	uint64_t hash = 0xcbf29ce484222325;
+	uint64_t hash = 0xcbf29ce484222325, word;
 
-	for (size_t i = 0; i < sizeof(*key); i++)
-		hash = (hash ^ bytes[i]) * 0x100000001b3;
+	for (size_t i = 0; i < sizeof(*key); i += sizeof(word)) {
+		memcpy(&word, (const char *)key + i, sizeof(word));
+		hash = (hash ^ word) * 0x9e3779b97f4a7c15;
+		hash ^= hash >> 29;
+	}
 	return hash ^ hash >> 32;
 }
 

@@ -6,8 +6,6 @@
 #include "shared/rule.h"
 
 #include <errno.h>
-#include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "shared/duration.h"
@@ -125,61 +123,120 @@ bool rule_equal(const struct rule *a, const struct rule *b)
 	return rule_takes_same(a, b) && rule_targets_equal(a, b) && rule_options_equal(a, b);
 }
 
-static void rule_print_ports(FILE *out, const struct port_range *ports)
+/* ---- text ---- */
+
+/*
+ * A text that grows. Rules are printed by the ten thousand: a stream with its formats would cost
+ * ten times as much.
+ */
+struct rule_text {
+	char *data; /* owned */
+	size_t length, allocated;
+	bool failed;
+};
+
+static void put_bytes(struct rule_text *t, const char *bytes, size_t n)
 {
-	fprintf(out, "%u", ports->first);
-	if (ports->last != ports->first)
-		fprintf(out, "-%u", ports->last);
+	size_t size = t->allocated ? t->allocated : 96;
+	char *data;
+
+	while (size < t->length + n + 1)
+		size *= 2;
+	if (size != t->allocated) {
+		data = realloc(t->data, size);
+		t->failed = t->failed || !data;
+		if (t->failed)
+			return;
+		t->data = data;
+		t->allocated = size;
+	}
+	memcpy(t->data + t->length, bytes, n);
+	t->length += n;
 }
 
-static void rule_print_listen(FILE *out, const struct rule *r)
+static void put(struct rule_text *t, const char *s)
 {
-	static const char *const protocols[] = {
-		[RULE_TCP] = "tcp", [RULE_UDP] = "udp", [RULE_TCP | RULE_UDP] = "tcp+udp"};
+	put_bytes(t, s, strlen(s));
+}
+
+static void put_number(struct rule_text *t, uint32_t n)
+{
+	char digits[10];
+	size_t at = sizeof(digits);
+
+	do
+		digits[--at] = (char)('0' + n % 10);
+	while (n /= 10);
+	put_bytes(t, digits + at, sizeof(digits) - at);
+}
+
+static void put_prefix(struct rule_text *t, const struct ip_prefix *p)
+{
 	char buffer[IP_PREFIX_STRLEN];
 
-	fprintf(out, "%s ", protocols[r->protocols]);
+	put(t, ip_prefix_format(p, buffer));
+}
+
+static void put_ports(struct rule_text *t, const struct port_range *ports)
+{
+	put_number(t, ports->first);
+	if (ports->last == ports->first)
+		return;
+	put(t, "-");
+	put_number(t, ports->last);
+}
+
+static void put_listen(struct rule_text *t, const struct rule *r)
+{
+	static const char *const protocols[] = {
+		[RULE_TCP] = "tcp ", [RULE_UDP] = "udp ", [RULE_TCP | RULE_UDP] = "tcp+udp "};
+
+	put(t, protocols[r->protocols]);
 	switch (r->listen) {
 	case RULE_LISTEN_LOCAL:
 		break;
 	case RULE_LISTEN_PREFIX:
-		fprintf(out, "%s:", ip_prefix_format(&r->listen_prefix, buffer));
+		put_prefix(t, &r->listen_prefix);
+		put(t, ":");
 		break;
 	case RULE_LISTEN_ANY:
-		fputs("*:", out);
+		put(t, "*:");
 		break;
 	}
-	rule_print_ports(out, &r->ports);
+	put_ports(t, &r->ports);
 }
 
-static void rule_print_targets(FILE *out, const struct rule *r)
+static void put_targets(struct rule_text *t, const struct rule *r)
 {
-	char buffer[IP_PREFIX_STRLEN];
-
 	for (size_t i = 0; i < r->n_targets; i++) {
-		const struct rule_target *t = &r->targets[i];
+		const struct rule_target *target = &r->targets[i];
 
-		fputs(i == 0 ? " to " : ",", out);
-		if (t->address.family != 0)
-			fprintf(out, "%s:", ip_prefix_format(&t->address, buffer));
-		rule_print_ports(out, &t->ports);
-		if (t->weight != 1)
-			fprintf(out, " weight %" PRIu32, t->weight);
+		put(t, i == 0 ? " to " : ",");
+		if (target->address.family != 0) {
+			put_prefix(t, &target->address);
+			put(t, ":");
+		}
+		put_ports(t, &target->ports);
+		if (target->weight != 1) {
+			put(t, " weight ");
+			put_number(t, target->weight);
+		}
 	}
 }
 
-static void rule_print_lists(FILE *out, const struct rule *r)
+static void put_lists(struct rule_text *t, const struct rule *r)
 {
-	char buffer[IP_PREFIX_STRLEN];
-
-	for (size_t i = 0; i < r->n_interfaces; i++)
-		fprintf(out, "%s%s", i == 0 ? " on " : ",", r->interfaces[i]);
-	for (size_t i = 0; i < r->n_from; i++)
-		fprintf(out, "%s%s", i == 0 ? " from " : ",",
-			ip_prefix_format(&r->from[i], buffer));
+	for (size_t i = 0; i < r->n_interfaces; i++) {
+		put(t, i == 0 ? " on " : ",");
+		put(t, r->interfaces[i]);
+	}
+	for (size_t i = 0; i < r->n_from; i++) {
+		put(t, i == 0 ? " from " : ",");
+		put_prefix(t, &r->from[i]);
+	}
 }
 
-static void rule_print_on_change(FILE *out, const struct rule *r)
+static void put_on_change(struct rule_text *t, const struct rule *r)
 {
 	char buffer[DURATION_STRLEN];
 
@@ -187,58 +244,64 @@ static void rule_print_on_change(FILE *out, const struct rule *r)
 	case RULE_ON_CHANGE_KEEP:
 		break;
 	case RULE_ON_CHANGE_DRAIN:
-		fprintf(out, " on-change drain %s",
-			duration_format(r->drain_seconds * UINT64_C(1000), buffer));
+		put(t, " on-change drain ");
+		put(t, duration_format(r->drain_seconds * UINT64_C(1000), buffer));
 		break;
 	case RULE_ON_CHANGE_RESET:
-		fputs(" on-change reset", out);
+		put(t, " on-change reset");
 		break;
 	}
 }
 
+static void put_limit(struct rule_text *t, const char *word, uint32_t n, const char *unit)
+{
+	if (!n)
+		return;
+	put(t, word);
+	put_number(t, n);
+	put(t, unit);
+}
+
 /* In the order of the contract's table, so that one rule has one text. */
-static void rule_print_options(FILE *out, const struct rule *r)
+static void put_options(struct rule_text *t, const struct rule *r)
 {
 	static const char *const balances[] = {
-		[RULE_BALANCE_HASH] = NULL,
-		[RULE_BALANCE_RANDOM] = "random",
-		[RULE_BALANCE_MAGLEV] = "maglev",
+		[RULE_BALANCE_HASH] = "",
+		[RULE_BALANCE_RANDOM] = " balance random",
+		[RULE_BALANCE_MAGLEV] = " balance maglev",
 	};
-	char buffer[IP_PREFIX_STRLEN];
 
-	if (r->name[0])
-		fprintf(out, " name %s", r->name);
+	if (r->name[0]) {
+		put(t, " name ");
+		put(t, r->name);
+	}
 	if (r->masquerade)
-		fputs(" masquerade", out);
-	if (r->snat.family != 0)
-		fprintf(out, " snat %s", ip_prefix_format(&r->snat, buffer));
-	if (balances[r->balance])
-		fprintf(out, " balance %s", balances[r->balance]);
-	if (r->max_flows)
-		fprintf(out, " max-flows %" PRIu32, r->max_flows);
-	if (r->rate)
-		fprintf(out, " rate %" PRIu32 "/s", r->rate);
-	rule_print_on_change(out, r);
+		put(t, " masquerade");
+	if (r->snat.family != 0) {
+		put(t, " snat ");
+		put_prefix(t, &r->snat);
+	}
+	put(t, balances[r->balance]);
+	put_limit(t, " max-flows ", r->max_flows, "");
+	put_limit(t, " rate ", r->rate, "/s");
+	put_on_change(t, r);
 	if (r->disabled)
-		fputs(" disabled", out);
+		put(t, " disabled");
 }
 
 int rule_format(const struct rule *r, char **ret)
 {
-	_cleanup_(freep) char *text = NULL;
-	size_t size;
-	FILE *out = open_memstream(&text, &size);
-	bool failed;
+	struct rule_text t = {0};
 
-	if (!out)
+	put_listen(&t, r);
+	put_targets(&t, r);
+	put_lists(&t, r);
+	put_options(&t, r);
+	if (t.failed) {
+		free(t.data);
 		return -ENOMEM;
-	rule_print_listen(out, r);
-	rule_print_targets(out, r);
-	rule_print_lists(out, r);
-	rule_print_options(out, r);
-	failed = ferror(out) != 0;
-	if (fclose(out) != 0 || failed)
-		return -ENOMEM;
-	*ret = take_ptr(text);
+	}
+	t.data[t.length] = '\0';
+	*ret = t.data;
 	return 0;
 }
