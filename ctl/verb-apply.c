@@ -81,7 +81,9 @@ static json_int_t number_of(const json_t *answer, const char *key)
 
 static bool has_changes(const json_t *answer)
 {
-	return json_array_size(json_object_get(answer, "changes")) > 0;
+	return number_of(answer, "added") + number_of(answer, "removed") +
+		       number_of(answer, "changed") >
+	       0;
 }
 
 static enum exit_code print_result(const struct options *o, const char *done, const json_t *answer,
@@ -115,6 +117,8 @@ static enum exit_code call_and_print(const struct options *o, const char *method
 
 	if (options_has(o, OPTION_DRY_RUN))
 		json_object_set_new(parameters, "dryRun", json_true());
+	else if (!options_has(o, OPTION_JSON))
+		json_object_set_new(parameters, "brief", json_true());
 	code = client_call(options_socket(o), method, parameters, &answer, f);
 	if (code == CTL_DONE)
 		code = print_result(o, done, answer, f);

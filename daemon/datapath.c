@@ -39,6 +39,7 @@ struct datapath {
 	char *pin_path, *map_path;
 	int lock_fd; /* of the pin folder; flock()ed while this daemon lives */
 	bool adopted;
+	uint32_t *registry_parts; /* REGISTRY_KEYS: how many parts a text has */
 	int n_cpus;
 	struct cpu_counters *cpu_counters; /* room for one of every possible processor */
 	uint64_t tick_ns;		   /* length of a tick */
@@ -294,6 +295,23 @@ static int map_all(struct datapath *d)
 	return 0;
 }
 
+/* What a former daemon left: how many parts each text has. */
+static int registry_count(struct datapath *d)
+{
+	int fd = bpf_map__fd(d->skeleton->maps.registry);
+	struct registry_key key, *last = NULL;
+
+	d->registry_parts = calloc(REGISTRY_KEYS, sizeof(*d->registry_parts));
+	if (!d->registry_parts)
+		return -ENOMEM;
+	while (bpf_map_get_next_key(fd, last, &key) == 0) {
+		if (key.rule < REGISTRY_KEYS && d->registry_parts[key.rule] <= key.part)
+			d->registry_parts[key.rule] = key.part + 1;
+		last = &key;
+	}
+	return 0;
+}
+
 static void explain_load_failure(struct diag *diag, int r)
 {
 	const char *hint = NULL;
@@ -328,6 +346,8 @@ static int load(struct datapath *d, uint32_t flows_max, struct diag *diag)
 		r = redirect_bpf__load(d->skeleton);
 	if (r == 0)
 		r = map_all(d);
+	if (r == 0)
+		r = registry_count(d);
 	if (r < 0)
 		explain_load_failure(diag, r);
 	return r;
@@ -427,6 +447,7 @@ struct datapath *datapath_free(struct datapath *d)
 	redirect_bpf__destroy(d->skeleton);
 	closep(&d->lock_fd);
 	free(d->cpu_counters);
+	free(d->registry_parts);
 	free(d->map_path);
 	free(d->pin_path);
 	free(d);
@@ -612,12 +633,15 @@ int datapath_counters(struct datapath *d, struct cpu_counters *ret_sum)
 	return 0;
 }
 
+/* Deletes the parts from `from` on that are there. */
 static void registry_cut(struct datapath *d, uint32_t rule, uint32_t from)
 {
 	struct registry_key key = {.rule = rule, .part = from};
 
-	while (bpf_map_delete_elem(bpf_map__fd(d->skeleton->maps.registry), &key) == 0)
+	while (key.part < d->registry_parts[rule] &&
+	       bpf_map_delete_elem(bpf_map__fd(d->skeleton->maps.registry), &key) == 0)
 		key.part++;
+	d->registry_parts[rule] = from;
 }
 
 int datapath_registry_write(struct datapath *d, uint32_t rule, const char *text)
@@ -636,6 +660,8 @@ int datapath_registry_write(struct datapath *d, uint32_t rule, const char *text)
 		if (r < 0)
 			return r;
 		key.part++;
+		if (d->registry_parts[rule] < key.part)
+			d->registry_parts[rule] = key.part;
 		text += part;
 		left -= part;
 	}
@@ -669,16 +695,9 @@ int datapath_registry_read(struct datapath *d, uint32_t rule, char **ret)
 
 uint32_t datapath_registry_next(struct datapath *d, uint32_t rule)
 {
-	struct registry_key key = {0};
-	int fd = bpf_map__fd(d->skeleton->maps.registry);
-
-	while (++rule < RULE_COUNT) {
-		struct registry_value value;
-
-		key.rule = rule;
-		if (bpf_map_lookup_elem(fd, &key, &value) == 0)
+	while (++rule < RULE_COUNT)
+		if (d->registry_parts[rule])
 			return rule;
-	}
 	return 0;
 }
 

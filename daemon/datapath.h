@@ -76,7 +76,7 @@ int datapath_source_next(struct datapath *d, const struct source_key *key,
 			 struct source_key *ret_next, struct source_value *ret_value);
 int datapath_counters(struct datapath *d, struct cpu_counters *ret_sum);
 
-/* The registry: one JSON text a rule. Writing NULL deletes. Reading: the caller frees. */
+/* The registry: one text a rule. Writing NULL deletes. Reading: the caller frees. */
 int datapath_registry_write(struct datapath *d, uint32_t rule, const char *text);
 int datapath_registry_read(struct datapath *d, uint32_t rule, char **ret);
 /* The next rule with an entry after `rule`, in ascending order of ids; 0: none. */

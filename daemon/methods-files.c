@@ -14,7 +14,7 @@
 
 struct file_parameters {
 	json_t *files;
-	bool replace, dry_run;
+	bool replace, brief, dry_run;
 	uint32_t confirm_seconds;
 };
 
@@ -23,12 +23,19 @@ static const struct parameter apply_parameters[] = {
 	{"replace", PARAMETER_BOOL, false, offsetof(struct file_parameters, replace)},
 	{"confirmSeconds", PARAMETER_SECONDS, false,
 	 offsetof(struct file_parameters, confirm_seconds)},
+	{"brief", PARAMETER_BOOL, false, offsetof(struct file_parameters, brief)},
 	{"dryRun", PARAMETER_BOOL, false, offsetof(struct file_parameters, dry_run)},
 	{NULL, PARAMETER_STRING, false, 0},
 };
 
 static const struct parameter diff_parameters[] = {
 	{"files", PARAMETER_ARRAY, false, offsetof(struct file_parameters, files)},
+	{NULL, PARAMETER_STRING, false, 0},
+};
+
+static const struct parameter result_parameters[] = {
+	{"brief", PARAMETER_BOOL, false, offsetof(struct file_parameters, brief)},
+	{"dryRun", PARAMETER_BOOL, false, offsetof(struct file_parameters, dry_run)},
 	{NULL, PARAMETER_STRING, false, 0},
 };
 
@@ -57,8 +64,8 @@ static struct config_text *read_files(json_t *files)
 	return texts;
 }
 
-/* How many there are of each kind, and all of them. */
-static json_t *result_pack(struct manager *m, const struct changes *c)
+/* How many there are of each kind, and unless `brief`, all of them. */
+static json_t *result_pack(struct manager *m, const struct changes *c, bool brief)
 {
 	const struct change_counts counts = changes_count(c);
 	size_t now = manager_ruleset(m)->n_entries;
@@ -68,14 +75,14 @@ static json_t *result_pack(struct manager *m, const struct changes *c)
 			 (json_int_t)counts.added, "removed", (json_int_t)counts.removed, "changed",
 			 (json_int_t)counts.changed, "kept",
 			 (json_int_t)(after - counts.added - counts.changed), "changes",
-			 methods_changes_pack(c));
+			 brief ? json_array() : methods_changes_pack(c));
 }
 
 static int reply_result(struct call *call, struct manager *m, int result, const struct diag *diag,
-			const struct changes *c)
+			const struct changes *c, bool brief)
 {
 	return result < 0 ? methods_refuse(call, result, diag)
-			  : call_reply(call, result_pack(m, c));
+			  : call_reply(call, result_pack(m, c, brief));
 }
 
 int methods_apply(struct call *call, json_t *parameters, void *userdata)
@@ -96,7 +103,7 @@ int methods_apply(struct call *call, json_t *parameters, void *userdata)
 	options = (struct apply_options){p.replace, p.confirm_seconds, p.dry_run};
 	r = manager_apply(userdata, texts, json_array_size(p.files), &options, &diag, &config,
 			  &changes);
-	return reply_result(call, userdata, r, &diag, &changes);
+	return reply_result(call, userdata, r, &diag, &changes, p.brief);
 }
 
 int methods_diff(struct call *call, json_t *parameters, void *userdata)
@@ -114,7 +121,7 @@ int methods_diff(struct call *call, json_t *parameters, void *userdata)
 	if (!texts || (p.files && json_array_size(p.files) == 0))
 		return methods_invalid_parameter(call, "files");
 	r = manager_diff(userdata, texts, json_array_size(p.files), &diag, &config, &changes);
-	return reply_result(call, userdata, r, &diag, &changes);
+	return reply_result(call, userdata, r, &diag, &changes, false);
 }
 
 int methods_reload(struct call *call, json_t *parameters, void *userdata)
@@ -124,10 +131,10 @@ int methods_reload(struct call *call, json_t *parameters, void *userdata)
 	struct file_parameters p;
 	int r;
 
-	if (!methods_read_parameters(call, parameters, dry_run_parameters, &p, &r))
+	if (!methods_read_parameters(call, parameters, result_parameters, &p, &r))
 		return r;
 	r = manager_reload(userdata, p.dry_run, &diag, &changes);
-	return reply_result(call, userdata, r, &diag, &changes);
+	return reply_result(call, userdata, r, &diag, &changes, p.brief);
 }
 
 static int refuse_nothing_pending(struct call *call)
@@ -154,12 +161,12 @@ int methods_rollback(struct call *call, json_t *parameters, void *userdata)
 	struct file_parameters p;
 	int r;
 
-	if (!methods_read_parameters(call, parameters, dry_run_parameters, &p, &r))
+	if (!methods_read_parameters(call, parameters, result_parameters, &p, &r))
 		return r;
 	r = manager_rollback(userdata, p.dry_run, &diag, &changes);
 	if (r == -ENODATA)
 		return refuse_nothing_pending(call);
-	return reply_result(call, userdata, r, &diag, &changes);
+	return reply_result(call, userdata, r, &diag, &changes, p.brief);
 }
 
 int methods_save(struct call *call, json_t *parameters, void *userdata)

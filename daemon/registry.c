@@ -7,46 +7,45 @@
 #include "daemon/datapath.h"
 #include "shared/log.h"
 
-/* Sets a member of text, unless the text is NULL. 0 or -ENOMEM. */
-static int set_rule(json_t *object, const char *key, const struct rule *rule)
-{
-	_cleanup_(freep) char *text = NULL;
-
-	if (!rule)
-		return 0;
-	if (rule_format(rule, &text) < 0)
-		return -ENOMEM;
-	return json_object_set_new(object, key, json_string(text)) < 0 ? -ENOMEM : 0;
-}
-
+/*
+ * An entry as text: "ORIGIN[ removed]", its rule, what the configuration says instead or nothing,
+ * each a line; the rest is the source. Ten thousand are written for one change: JSON would take
+ * longer than all the rest.
+ */
 int registry_entry_format(const struct ruleset_entry *e, char **ret)
 {
-	json_t *object = json_object();
-	char *text = NULL;
-	int r = set_rule(object, "rule", e->rule);
+	_cleanup_(freep) char *rule = NULL, *configured = NULL;
+	size_t size;
+	char *text, *end;
 
-	if (r == 0)
-		r = set_rule(object, "configured", e->configured);
-	if (r == 0 &&
-	    (json_object_set_new(object, "origin", json_string(rule_origin_name(e->origin))) < 0 ||
-	     json_object_set_new(object, "source", json_string(e->source)) < 0 ||
-	     (e->removed && json_object_set_new(object, "removed", json_true()) < 0)))
-		r = -ENOMEM;
-	if (r == 0)
-		text = json_dumps(object, JSON_COMPACT);
-	json_decref(object);
+	if (rule_format(e->rule, &rule) < 0 ||
+	    (e->configured && rule_format(e->configured, &configured) < 0))
+		return -ENOMEM;
+	size = strlen(rule) + (configured ? strlen(configured) : 0) + strlen(e->source) + 64;
+	text = end = malloc(size);
 	if (!text)
 		return -ENOMEM;
+	end = stpcpy(end, rule_origin_name(e->origin));
+	end = stpcpy(end, e->removed ? " removed\n" : "\n");
+	end = stpcpy(stpcpy(end, rule), "\n");
+	end = stpcpy(stpcpy(end, configured ? configured : ""), "\n");
+	stpcpy(end, e->source);
 	*ret = text;
 	return 0;
 }
 
-static enum rule_origin origin_by_name(const char *name)
+static bool origin_parse(const char *line, enum rule_origin *ret_origin, bool *ret_removed)
 {
-	for (enum rule_origin o = RULE_ORIGIN_CONFIG; o < RULE_ORIGIN_RUNTIME; o++)
-		if (strcmp(name, rule_origin_name(o)) == 0)
-			return o;
-	return RULE_ORIGIN_RUNTIME;
+	for (enum rule_origin o = RULE_ORIGIN_CONFIG; o <= RULE_ORIGIN_RUNTIME; o++) {
+		size_t length = strlen(rule_origin_name(o));
+
+		if (strncmp(line, rule_origin_name(o), length) != 0)
+			continue;
+		*ret_origin = o;
+		*ret_removed = strcmp(line + length, " removed") == 0;
+		return *ret_removed || line[length] == '\0';
+	}
+	return false;
 }
 
 static int parse_rule(const char *text, struct rule **ret)
@@ -56,35 +55,33 @@ static int parse_rule(const char *text, struct rule **ret)
 	return rule_parse(text, NULL, &diag, ret);
 }
 
-static int entry_unpack(uint32_t id, json_t *object, struct ruleset_entry **ret)
+int registry_entry_parse(uint32_t id, const char *text, struct ruleset_entry **ret)
 {
 	_cleanup_(ruleset_entry_freep) struct ruleset_entry *e = NULL;
 	_cleanup_(rule_freep) struct rule *rule = NULL;
-	const char *text, *origin, *source, *configured = NULL;
-	int removed = 0, r;
+	_cleanup_(freep) char *copy = strdup(text);
+	char *source = copy, *head, *rule_text, *configured;
+	enum rule_origin origin;
+	bool removed;
+	int r;
 
-	if (json_unpack(object, "{s:s, s:s, s:s, s?s, s?b}", "rule", &text, "origin", &origin,
-			"source", &source, "configured", &configured, "removed", &removed) < 0)
+	if (!copy)
+		return -ENOMEM;
+	head = strsep(&source, "\n");
+	rule_text = strsep(&source, "\n");
+	configured = strsep(&source, "\n");
+	if (!source || !origin_parse(head, &origin, &removed))
 		return -EBADMSG;
-	r = parse_rule(text, &rule);
+	r = parse_rule(rule_text, &rule);
 	if (r == 0)
-		r = ruleset_entry_new(id, rule, origin_by_name(origin), source, &e);
-	if (r == 0 && configured)
+		r = ruleset_entry_new(id, rule, origin, source, &e);
+	if (r == 0 && *configured)
 		r = parse_rule(configured, &e->configured);
 	if (r < 0)
 		return r;
 	e->removed = removed;
 	*ret = take_ptr(e);
 	return 0;
-}
-
-int registry_entry_parse(uint32_t id, const char *text, struct ruleset_entry **ret)
-{
-	json_t *object = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
-	int r = object ? entry_unpack(id, object, ret) : -EBADMSG;
-
-	json_decref(object);
-	return r;
 }
 
 static int entry_load(struct ruleset *set, uint32_t id, const char *text)

@@ -253,13 +253,14 @@ struct held_fragment {
 };
 
 /*
- * What a daemon that starts needs to know of the rules in force: id, text, origin. JSON, cut into
- * parts; packets never look at it.
+ * What a daemon that starts needs to know of the rules: text, origin, source. Text, cut into parts;
+ * packets never look at it.
  */
 #define REGISTRY_PART 256
 /* In place of an id: what a change that waits to be confirmed goes back to, and when. */
 #define REGISTRY_UNDO	  RULE_COUNT
 #define REGISTRY_DEADLINE (RULE_COUNT + 1)
+#define REGISTRY_KEYS	  (RULE_COUNT + 2)
 struct registry_key {
 	__u32 rule; /* id */
 	__u32 part; /* from 0 */
