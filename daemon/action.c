@@ -65,26 +65,20 @@ static void explain(struct diag *diag, const struct compiled *c, int r)
 			 BALANCE_COUNT);
 }
 
-int action_write_all(struct apply *a, struct compiled *rules, size_t n, struct diag *diag)
+int action_write(struct apply *a, struct compiled *c, struct diag *diag)
 {
-	for (size_t i = 0; i < n; i++) {
-		struct compiled *c = &rules[i];
-		int r = 0;
+	int r = 0;
 
-		if (c->action)
-			continue;
-		c->action = apply_take_id(&a->actions);
-		if (!c->action)
-			return -ENOSPC;
-		c->fresh = true;
-		if (c->rule->n_targets > 1)
-			r = write_balance(a, c->action, c->rule);
-		if (r < 0) {
-			explain(diag, c, r);
-			return r == -E2BIG ? -ENOSPC : r;
-		}
-		write_action(a, c->action, c->id, c->rule);
+	c->action = apply_take_id(&a->actions);
+	if (!c->action)
+		return -ENOSPC;
+	if (c->rule->n_targets > 1)
+		r = write_balance(a, c->action, c->rule);
+	if (r < 0) {
+		explain(diag, c, r);
+		return r == -E2BIG ? -ENOSPC : r;
 	}
+	write_action(a, c->action, c->id, c->rule);
 	return 0;
 }
 

@@ -16,7 +16,18 @@ struct compiled {
 	size_t n_ifindexes;
 	bool waits; /* names interfaces, none of which is there */
 	uint32_t action;
-	bool fresh; /* the action was made in this change */
+};
+
+/* The ports of a rule that takes packets: little, for all of them are read at every change. */
+struct span {
+	uint16_t first, last;
+	uint16_t id;
+	uint8_t protocols; /* enum rule_protocol */
+};
+
+/* A range of ports, of both protocols: PORT_INDEX. */
+struct port_part {
+	uint32_t first, last;
 };
 
 enum garbage_kind {
@@ -38,6 +49,17 @@ struct garbage_list {
 	size_t n, allocated;
 };
 
+/* The matches in use, by shape: lists in one array. */
+struct match_node {
+	struct match_key key;
+	uint32_t next; /* 1 + place of the next one; 0: none */
+};
+struct match_lists {
+	uint32_t *first; /* SHAPE_COUNT: 1 + place; 0: none */
+	struct match_node *nodes;
+	uint32_t n, allocated, free; /* free: 1 + place of the first that is; 0: none */
+};
+
 /* A set of ids in use, and where to look for a free one. */
 enum id_use {
 	ID_FREE,
@@ -51,14 +73,18 @@ struct id_set {
 
 struct apply {
 	struct datapath *datapath;
-	struct compiled *compiled; /* ordered by id */
-	size_t n_compiled;
+	struct compiled **compiled; /* RULE_COUNT, by id; NULL: none */
+	struct span *spans;	    /* in no order */
+	size_t n_spans, spans_allocated;
+	uint32_t *span_at; /* RULE_COUNT: 1 + place in `spans`; 0: the rule takes no packets */
+	bool started;	   /* false: ports may hold what a former daemon wrote */
 	struct id_set shapes, actions;
+	/* SHAPE_COUNT: the rank of a shape in use; how many ports have the chain that it begins. */
+	uint32_t *shape_ranks, *chain_ports;
 	struct garbage_list garbage;
 	/* What the running change has written, to be taken back if it fails. */
 	struct garbage_list written;
-	struct garbage_list matches; /* in use now */
-	uint8_t *dirty;		     /* PORT_COUNT: ports to compile anew */
+	struct match_lists matches;
 	uint8_t *marked;    /* PORT_COUNT: marks that the rules ask for, the top byte of an entry */
 	uint8_t *needed;    /* PORT_COUNT: and those that flows ask for, while they are looked at */
 	bool fragments; /* the rules translate addresses: later fragments matter */
@@ -75,20 +101,30 @@ uint32_t apply_take_id(struct id_set *s);
 bool apply_rule_active(const struct compiled *c);
 
 /*
- * Writes chains for the dirty ports of one protocol, where no packet looks yet, and their first
- * shapes into `chains`, by PORT_INDEX. Ports alike share a chain. What was written is in
- * `a->written`; on error the caller takes it back.
+ * Writes chains for some ports, in ascending order, where no packet looks yet, and their first
+ * shapes into `chains`, by PORT_INDEX. `rules` are all that have ports among them. Ports alike
+ * share a chain. What was written is in `a->written`; on error the caller takes it back.
  */
-int chain_compile_ports(struct apply *a, const struct compiled *rules, size_t n, int udp,
-			uint32_t *chains, struct diag *diag);
+int chain_compile_ports(struct apply *a, const struct compiled *const *rules, size_t n,
+			const struct port_part *ports, size_t n_ports, uint32_t *chains,
+			struct diag *diag);
+/*
+ * Gives a rule's ports the rule where that takes one write: a match more for a shape that they
+ * have. 1: it is in force; 0: it is not as simple as that; or an error.
+ */
+int chain_extend(struct apply *a, const struct compiled *c);
+/* Leaves a chain, which no new packet sees any more, to be reclaimed with its matches. */
+int chain_leave(struct apply *a, uint32_t first);
+/* The matches just written are in use. */
+int chain_keep_matches(struct apply *a);
 
-/* Writes an action for every rule that has none yet, as chain_compile_ports() does chains. */
-int action_write_all(struct apply *a, struct compiled *rules, size_t n, struct diag *diag);
+/* Writes an action for a rule, as chain_compile_ports() does chains. */
+int action_write(struct apply *a, struct compiled *c, struct diag *diag);
 /* Leaves an action, which no new packet sees any more, to be reclaimed. */
 int action_leave(struct apply *a, uint32_t id);
 
-/* Sets the marks that rules ask for, before any of their flows can need them. */
-void marks_set(struct apply *a, const struct compiled *rules, size_t n);
+/* Sets the marks that a rule asks for, before any of its flows can need them. */
+void marks_set(struct apply *a, const struct rule *r);
 /*
  * Clears the marks that neither a rule nor a flow needs, a while after the rules changed; then
  * again from time to time, until the flows of former rules are gone.

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "daemon/apply-private.h"
+#include "daemon/changes.h"
 #include "daemon/datapath.h"
 
 #define GRACE_NS 1000000000ULL /* no packet is under way for as long */
@@ -95,11 +96,16 @@ uint32_t apply_take_id(struct id_set *s)
 	return 0;
 }
 
-static void compiled_clear(struct compiled *c)
+static struct compiled *compiled_free(struct compiled *c)
 {
+	if (!c)
+		return NULL;
 	rule_free(c->rule);
 	free(c->ifindexes);
+	free(c);
+	return NULL;
 }
+DEFINE_CLEANUP(struct compiled, compiled_free)
 
 /* What a former daemon wrote stays in use until the first change, and is garbage then. */
 static int adopt_ids(struct apply *a)
@@ -143,8 +149,6 @@ static int adopt_ids(struct apply *a)
 	for (uint32_t id = 1; id < ACTION_COUNT && r == 0; id++)
 		if (a->actions.used[id])
 			r = apply_garbage_add(&a->garbage, GARBAGE_ACTION, id, NULL);
-	/* Every port may hold something: the first change compiles them all. */
-	memset(a->dirty, 1, PORT_COUNT);
 	a->marks_stale = true;
 	return r;
 }
@@ -157,11 +161,16 @@ int apply_new(struct datapath *d, struct apply **ret)
 	if (!a)
 		return -ENOMEM;
 	a->datapath = d;
-	a->dirty = calloc(PORT_COUNT, 1);
+	a->compiled = calloc(RULE_COUNT, sizeof(*a->compiled));
+	a->span_at = calloc(RULE_COUNT, sizeof(*a->span_at));
+	a->shape_ranks = calloc(SHAPE_COUNT, sizeof(*a->shape_ranks));
+	a->chain_ports = calloc(SHAPE_COUNT, sizeof(*a->chain_ports));
+	a->matches.first = calloc(SHAPE_COUNT, sizeof(*a->matches.first));
 	a->marked = calloc(PORT_COUNT, 1);
 	a->needed = calloc(PORT_COUNT, 1);
-	if (!a->dirty || !a->marked || !a->needed || id_set_new(&a->shapes, SHAPE_COUNT) < 0 ||
-	    id_set_new(&a->actions, ACTION_COUNT) < 0)
+	if (!a->compiled || !a->span_at || !a->shape_ranks || !a->chain_ports ||
+	    !a->matches.first || !a->marked || !a->needed ||
+	    id_set_new(&a->shapes, SHAPE_COUNT) < 0 || id_set_new(&a->actions, ACTION_COUNT) < 0)
 		return -ENOMEM;
 	r = adopt_ids(a);
 	if (r < 0)
@@ -174,20 +183,26 @@ struct apply *apply_free(struct apply *a)
 {
 	if (!a)
 		return NULL;
-	for (size_t i = 0; i < a->n_compiled; i++)
-		compiled_clear(&a->compiled[i]);
+	for (uint32_t id = 0; a->compiled && id < RULE_COUNT; id++)
+		compiled_free(a->compiled[id]);
 	free(a->compiled);
+	free(a->spans);
+	free(a->span_at);
 	free(a->shapes.used);
 	free(a->actions.used);
 	free(a->garbage.items);
 	free(a->written.items);
-	free(a->matches.items);
-	free(a->dirty);
+	free(a->shape_ranks);
+	free(a->chain_ports);
+	free(a->matches.first);
+	free(a->matches.nodes);
 	free(a->marked);
 	free(a->needed);
 	free(a);
 	return NULL;
 }
+
+/* ---- compiled rules ---- */
 
 static int resolve_interfaces(const struct apply_input *in, struct compiled *c)
 {
@@ -196,7 +211,9 @@ static int resolve_interfaces(const struct apply_input *in, struct compiled *c)
 						  : in->interfaces;
 	size_t n = c->rule->n_interfaces ? c->rule->n_interfaces : in->n_interfaces;
 
-	c->ifindexes = calloc(n + 1, sizeof(*c->ifindexes));
+	if (!n)
+		return 0;
+	c->ifindexes = calloc(n, sizeof(*c->ifindexes));
 	if (!c->ifindexes)
 		return -ENOMEM;
 	for (size_t i = 0; i < n; i++) {
@@ -205,14 +222,33 @@ static int resolve_interfaces(const struct apply_input *in, struct compiled *c)
 		if (ifindex)
 			c->ifindexes[c->n_ifindexes++] = ifindex;
 	}
-	c->waits = n && !c->n_ifindexes;
+	c->waits = !c->n_ifindexes;
+	return 0;
+}
+
+static int compile(const struct apply_input *in, const struct ruleset_entry *e,
+		   struct compiled **ret)
+{
+	_cleanup_(compiled_freep) struct compiled *c = calloc(1, sizeof(*c));
+	int r;
+
+	if (!c)
+		return -ENOMEM;
+	c->id = e->id;
+	r = rule_copy(e->rule, &c->rule);
+	if (r == 0)
+		r = resolve_interfaces(in, c);
+	if (r < 0)
+		return r;
+	*ret = take_ptr(c);
 	return 0;
 }
 
 static bool compiled_same(const struct compiled *a, const struct compiled *b)
 {
 	return a->n_ifindexes == b->n_ifindexes && a->waits == b->waits &&
-	       memcmp(a->ifindexes, b->ifindexes, a->n_ifindexes * sizeof(*a->ifindexes)) == 0 &&
+	       (!a->n_ifindexes ||
+		memcmp(a->ifindexes, b->ifindexes, a->n_ifindexes * sizeof(*a->ifindexes)) == 0) &&
 	       rule_equal(a->rule, b->rule);
 }
 
@@ -221,133 +257,252 @@ bool apply_rule_active(const struct compiled *c)
 	return !c->rule->disabled && !c->waits;
 }
 
-static void dirty_ports(struct apply *a, const struct rule *r)
+/* ---- steps: what becomes of each rule that changes ---- */
+
+struct step {
+	uint32_t id;
+	struct compiled *before, *after; /* NULL: none; owned are `after`, then what was before */
+};
+
+struct steps {
+	struct step *items;
+	size_t n, allocated;
+	bool made;
+};
+
+static void steps_clear(struct steps *s)
 {
-	for (int udp = 0; udp < 2; udp++) {
-		if (!(r->protocols & (udp ? RULE_UDP : RULE_TCP)))
-			continue;
-		memset(a->dirty + PORT_INDEX(udp, r->ports.first), 1,
-		       r->ports.last - r->ports.first + 1);
-	}
+	for (size_t i = 0; i < s->n; i++)
+		compiled_free(s->made ? s->items[i].before : s->items[i].after);
+	free(s->items);
 }
 
-/* Points the ports of one bank at their new chains; the old ones are garbage once both are. */
-static int write_bank(struct apply *a, int bank, const uint32_t *chains, bool last)
+/* `e` NULL: the rule goes. Nothing is to be done for a rule that stays as it is. */
+static int add_step(struct apply *a, const struct apply_input *in, uint32_t id,
+		    const struct ruleset_entry *e, struct steps *s)
 {
-	struct port_entry *ports = datapath_ports(a->datapath);
-	const struct shape *shapes = datapath_shapes(a->datapath);
-	uint32_t previous = 0;
+	_cleanup_(compiled_freep) struct compiled *after = NULL;
+	struct compiled *before = a->compiled[id];
+	struct step *more;
+	int r = e ? compile(in, e, &after) : 0;
 
-	for (uint32_t p = 0; p < PORT_COUNT; p++) {
-		uint32_t old = ports[p].bank[bank] & PORT_SHAPE;
+	if (r < 0)
+		return r;
+	if (before == after || (before && after && compiled_same(before, after)))
+		return 0;
+	if (s->n == s->allocated) {
+		size_t n = s->n ? 2 * s->n : 4;
 
-		if (!a->dirty[p])
-			continue;
-		ports[p].bank[bank] = (ports[p].bank[bank] & PORT_MARKS) | chains[p];
-		if (!last || old == previous || old == chains[p])
-			continue;
-		previous = old;
-		for (; old; old = shapes[old].next)
-			if (a->shapes.used[old] == ID_USED) {
-				a->shapes.used[old] = ID_LEAVING;
-				if (apply_garbage_add(&a->garbage, GARBAGE_SHAPE, old, NULL) < 0)
-					return -ENOMEM;
-			}
+		more = reallocarray(s->items, n, sizeof(*more));
+		if (!more)
+			return -ENOMEM;
+		s->items = more;
+		s->allocated = n;
 	}
+	s->items[s->n++] = (struct step){id, before, take_ptr(after)};
 	return 0;
 }
 
-/* Matches of shapes that leave leave with them; those just written come into use. */
-static int turn_over_matches(struct apply *a)
+static int find_steps(struct apply *a, const struct apply_input *in, struct steps *ret)
 {
-	size_t kept = 0;
+	const struct changes *c = a->started ? in->changes : NULL;
+	size_t at = 0;
 	int r = 0;
 
-	for (size_t i = 0; i < a->matches.n; i++) {
-		const struct match_key *key = &a->matches.items[i].key;
+	for (size_t i = 0; c && r == 0 && i < c->n; i++) {
+		const struct ruleset_entry *e = c->items[i].after;
+		uint32_t id = e ? e->id : c->items[i].before ? c->items[i].before->id : 0;
 
-		if (a->shapes.used[key->shape] == ID_LEAVING) {
-			if (apply_garbage_add(&a->garbage, GARBAGE_MATCH, 0, key) < 0)
-				r = -ENOMEM;
-		} else {
-			a->matches.items[kept++] = a->matches.items[i];
-		}
+		if (id)
+			r = add_step(a, in, id, e && !e->removed ? e : NULL, ret);
 	}
-	a->matches.n = kept;
-	for (size_t i = 0; i < a->written.n; i++)
-		if (a->written.items[i].kind == GARBAGE_MATCH &&
-		    apply_garbage_add(&a->matches, GARBAGE_MATCH, 0, &a->written.items[i].key) < 0)
-			r = -ENOMEM;
-	a->written.n = 0;
+	for (uint32_t id = 1; !c && r == 0 && id < RULE_COUNT; id++) {
+		bool there = at < in->rules->n_entries && in->rules->entries[at]->id == id;
+
+		r = add_step(a, in, id, there ? in->rules->entries[at++] : NULL, ret);
+	}
 	return r;
+}
+
+/* ---- where the rules of a port are found ---- */
+
+static void span_remove(struct apply *a, uint32_t id)
+{
+	uint32_t at = a->span_at[id];
+
+	if (!at)
+		return;
+	a->spans[at - 1] = a->spans[--a->n_spans];
+	a->span_at[a->spans[at - 1].id] = at;
+	a->span_at[id] = 0;
+}
+
+/* There is room. */
+static void span_add(struct apply *a, const struct compiled *c)
+{
+	if (!apply_rule_active(c))
+		return;
+	a->spans[a->n_spans++] = (struct span){c->rule->ports.first, c->rule->ports.last,
+					       (uint16_t)c->id, (uint8_t)c->rule->protocols};
+	a->span_at[c->id] = (uint32_t)a->n_spans;
+}
+
+static int make_room(struct apply *a, size_t n)
+{
+	size_t size = a->spans_allocated ? a->spans_allocated : 64;
+	struct span *more;
+
+	while (size < a->n_spans + n)
+		size *= 2;
+	if (size == a->spans_allocated)
+		return 0;
+	more = reallocarray(a->spans, size, sizeof(*more));
+	if (!more)
+		return -ENOMEM;
+	a->spans = more;
+	a->spans_allocated = size;
+	return 0;
+}
+
+/* Rules are known as they are to be, or with `back` as they were. */
+static void enter(struct apply *a, const struct steps *s, bool back)
+{
+	for (size_t i = 0; i < s->n; i++)
+		span_remove(a, s->items[i].id);
+	for (size_t i = 0; i < s->n; i++) {
+		struct compiled *c = back ? s->items[i].before : s->items[i].after;
+
+		a->compiled[s->items[i].id] = c;
+		if (c)
+			span_add(a, c);
+	}
+}
+
+/* ---- the ports that change ---- */
+
+struct ports {
+	struct port_part *parts; /* ascending, apart from each other */
+	size_t n;
+};
+
+static void ports_clear(struct ports *p)
+{
+	free(p->parts);
+}
+
+static void add_ports(struct ports *p, const struct compiled *c)
+{
+	if (!c || !apply_rule_active(c))
+		return;
+	for (int udp = 0; udp < 2; udp++)
+		if (c->rule->protocols & (udp ? RULE_UDP : RULE_TCP))
+			p->parts[p->n++] = (struct port_part){PORT_INDEX(udp, c->rule->ports.first),
+							      PORT_INDEX(udp, c->rule->ports.last)};
+}
+
+static int compare_parts(const void *left, const void *right)
+{
+	const struct port_part *a = left, *b = right;
+
+	return (a->first > b->first) - (a->first < b->first);
+}
+
+/* Those of rules that change; at first all. */
+static int find_ports(const struct apply *a, const struct steps *s, struct ports *ret)
+{
+	size_t n = 0;
+
+	ret->parts = reallocarray(NULL, 4 * s->n + 1, sizeof(*ret->parts));
+	if (!ret->parts)
+		return -ENOMEM;
+	for (size_t i = 0; i < s->n; i++) {
+		add_ports(ret, s->items[i].before);
+		add_ports(ret, s->items[i].after);
+	}
+	if (!a->started) {
+		ret->parts[0] = (struct port_part){0, PORT_COUNT - 1};
+		ret->n = 1;
+	}
+	qsort(ret->parts, ret->n, sizeof(*ret->parts), compare_parts);
+	for (size_t i = 0; i < ret->n; i++) {
+		if (!n || ret->parts[i].first > ret->parts[n - 1].last + 1)
+			ret->parts[n++] = ret->parts[i];
+		else if (ret->parts[i].last > ret->parts[n - 1].last)
+			ret->parts[n - 1].last = ret->parts[i].last;
+	}
+	ret->n = n;
+	return 0;
+}
+
+static bool ports_overlap(const struct ports *p, uint32_t first, uint32_t last)
+{
+	size_t low = 0, high = p->n;
+
+	while (low < high) {
+		size_t middle = (low + high) / 2;
+
+		if (p->parts[middle].last < first)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low < p->n && p->parts[low].first <= last;
+}
+
+/* The rules that have ports among them. The caller frees the array. */
+static int find_rules(const struct apply *a, const struct ports *p, const struct compiled ***ret,
+		      size_t *ret_n)
+{
+	const struct compiled **rules = reallocarray(NULL, a->n_spans + 1, sizeof(*rules));
+	size_t n = 0;
+
+	if (!rules)
+		return -ENOMEM;
+	for (size_t i = 0; i < a->n_spans; i++) {
+		const struct span *s = &a->spans[i];
+
+		if ((s->protocols & RULE_TCP && ports_overlap(p, s->first, s->last)) ||
+		    (s->protocols & RULE_UDP &&
+		     ports_overlap(p, PORT_INDEX(1, s->first), PORT_INDEX(1, s->last))))
+			rules[n++] = a->compiled[s->id];
+	}
+	*ret = rules;
+	*ret_n = n;
+	return 0;
+}
+
+/* Points the ports of one bank at their new chains. */
+static void write_bank(struct apply *a, int bank, const struct ports *p, const uint32_t *chains)
+{
+	struct port_entry *entries = datapath_ports(a->datapath);
+
+	for (size_t i = 0; i < p->n; i++)
+		for (uint32_t at = p->parts[i].first; at <= p->parts[i].last; at++)
+			entries[at].bank[bank] = (entries[at].bank[bank] & PORT_MARKS) | chains[at];
 }
 
 /*
- * The rules as they are to be, in the order of ids; what has not changed keeps its action. Marks
- * the ports of what has changed.
+ * The other bank is in use: chains that this one still points at are garbage, unless ports that
+ * have not changed have them as well.
  */
-static int compile_rules(struct apply *a, const struct apply_input *in, struct compiled *rules)
+static void leave_chains(struct apply *a, int bank, const struct ports *p, const uint32_t *chains)
 {
-	size_t old = 0;
+	const struct port_entry *entries = datapath_ports(a->datapath);
 
-	for (size_t i = 0; i < in->rules->n_entries; i++) {
-		const struct ruleset_entry *e = in->rules->entries[i];
-		struct compiled *c = &rules[i];
-		int r;
+	for (size_t i = 0; i < p->n; i++) {
+		for (uint32_t at = p->parts[i].first; at <= p->parts[i].last; at++) {
+			uint32_t before = entries[at].bank[bank] & PORT_SHAPE, now = chains[at];
 
-		c->id = e->id;
-		r = rule_copy(e->rule, &c->rule);
-		if (r == 0)
-			r = resolve_interfaces(in, c);
-		if (r < 0)
-			return r;
-		for (; old < a->n_compiled && a->compiled[old].id < c->id; old++)
-			dirty_ports(a, a->compiled[old].rule);
-		if (old < a->n_compiled && a->compiled[old].id == c->id) {
-			if (compiled_same(&a->compiled[old], c)) {
-				c->action = a->compiled[old++].action;
-				continue;
-			}
-			dirty_ports(a, a->compiled[old++].rule);
+			if (now)
+				a->chain_ports[now]++;
+			/* None is counted that a former daemon wrote; those have left already. */
+			if (a->chain_ports[before] && --a->chain_ports[before] == 0)
+				chain_leave(a, before);
 		}
-		dirty_ports(a, c->rule);
 	}
-	for (; old < a->n_compiled; old++)
-		dirty_ports(a, a->compiled[old].rule);
-	return 0;
 }
 
-static void take_back(struct apply *a, struct compiled *rules, size_t n)
-{
-	for (size_t i = 0; i < a->written.n; i++)
-		garbage_dispose(a, &a->written.items[i]);
-	a->written.n = 0;
-	for (size_t i = 0; i < n; i++) {
-		if (rules[i].fresh)
-			a->actions.used[rules[i].action] = ID_FREE;
-		compiled_clear(&rules[i]);
-	}
-	free(rules);
-}
-
-/* Actions of the former rules that the new ones do not use. */
-static int leave_actions(struct apply *a, const struct compiled *rules, size_t n)
-{
-	size_t now = 0;
-	int r = 0;
-
-	for (size_t old = 0; old < a->n_compiled; old++) {
-		uint32_t action = a->compiled[old].action;
-
-		while (now < n && rules[now].id < a->compiled[old].id)
-			now++;
-		if (now < n && rules[now].id == a->compiled[old].id && rules[now].action == action)
-			continue;
-		if (action_leave(a, action) < 0)
-			r = -ENOMEM;
-	}
-	return r;
-}
+/* ---- the transaction ---- */
 
 void apply_recheck(struct apply *a)
 {
@@ -356,57 +511,129 @@ void apply_recheck(struct apply *a)
 	__atomic_add_fetch(&config->generation, 1, __ATOMIC_SEQ_CST);
 }
 
+/* What is left to do once packets see the change. */
+static void finish(struct apply *a, struct steps *s)
+{
+	for (size_t i = 0; i < s->n; i++)
+		if (s->items[i].before)
+			action_leave(a, s->items[i].before->action);
+	chain_keep_matches(a);
+	a->written.n = 0;
+	a->started = true;
+	a->marks_stale = true;
+	a->marks_since_ns = apply_now_ns();
+	s->made = true;
+}
+
 /*
  * From here on nothing can fail that packets would notice: memory that runs out only leaves
  * garbage behind.
  */
-static void flip(struct apply *a, struct compiled *rules, size_t n, const uint32_t *chains)
+static void flip(struct apply *a, struct steps *s, const struct ports *p, const uint32_t *chains)
 {
 	struct datapath_config *config = datapath_config(a->datapath);
 	int bank = config->bank & 1;
 
-	marks_set(a, rules, n);
-	write_bank(a, !bank, chains, false);
+	for (size_t i = 0; i < s->n; i++)
+		if (s->items[i].after && apply_rule_active(s->items[i].after))
+			marks_set(a, s->items[i].after->rule);
+	write_bank(a, !bank, p, chains);
 	__atomic_store_n(&config->bank, !bank, __ATOMIC_SEQ_CST);
 	apply_recheck(a);
-	write_bank(a, bank, chains, true);
-	leave_actions(a, rules, n);
-	turn_over_matches(a);
-	memset(a->dirty, 0, PORT_COUNT);
-	for (size_t i = 0; i < a->n_compiled; i++)
-		compiled_clear(&a->compiled[i]);
-	free(a->compiled);
-	for (size_t i = 0; i < n; i++)
-		rules[i].fresh = false;
-	a->compiled = rules;
-	a->n_compiled = n;
+	leave_chains(a, bank, p, chains);
+	write_bank(a, bank, p, chains);
+	finish(a, s);
+}
+
+static void take_back(struct apply *a, const struct steps *s)
+{
+	for (size_t i = 0; i < a->written.n; i++)
+		garbage_dispose(a, &a->written.items[i]);
+	a->written.n = 0;
+	for (size_t i = 0; i < s->n; i++)
+		if (s->items[i].after && s->items[i].after->action)
+			a->actions.used[s->items[i].after->action] = ID_FREE;
+}
+
+/* One rule more, if one write can bring it. 1: done; 0: not so; or an error. */
+static int try_extend(struct apply *a, struct steps *s, struct diag *diag)
+{
+	struct step *step = &s->items[0];
+	int r;
+
+	if (!a->started || s->n != 1 || !step->after || !apply_rule_active(step->after) ||
+	    (step->before && apply_rule_active(step->before)))
+		return 0;
+	r = make_room(a, 1);
+	if (r == 0)
+		r = action_write(a, step->after, diag);
+	if (r < 0) {
+		take_back(a, s);
+		return r;
+	}
+	marks_set(a, step->after->rule);
+	r = chain_extend(a, step->after);
+	if (r <= 0) {
+		take_back(a, s);
+		step->after->action = 0;
+		return r;
+	}
+	apply_recheck(a);
+	enter(a, s, false);
+	finish(a, s);
+	return 1;
+}
+
+static int write_all(struct apply *a, const struct steps *s, const struct ports *p,
+		     uint32_t *chains, struct diag *diag)
+{
+	_cleanup_(freep) const struct compiled **rules = NULL;
+	size_t n = 0;
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < s->n; i++)
+		if (s->items[i].after)
+			r = action_write(a, s->items[i].after, diag);
+	if (r == 0)
+		r = find_rules(a, p, &rules, &n);
+	return r < 0 ? r : chain_compile_ports(a, rules, n, p->parts, p->n, chains, diag);
+}
+
+static int apply_steps(struct apply *a, struct steps *s, struct diag *diag)
+{
+	_cleanup_(freep) uint32_t *chains = calloc(PORT_COUNT, sizeof(*chains));
+	_cleanup_(ports_clear) struct ports ports = {0};
+	int r = chains ? make_room(a, s->n) : -ENOMEM;
+
+	if (r == 0)
+		r = find_ports(a, s, &ports);
+	if (r < 0)
+		return r;
+	enter(a, s, false);
+	r = write_all(a, s, &ports, chains, diag);
+	if (r == 0) {
+		flip(a, s, &ports, chains);
+		return 0;
+	}
+	enter(a, s, true);
+	take_back(a, s);
+	return r;
 }
 
 int apply_rules(struct apply *a, const struct apply_input *input, struct diag *diag)
 {
-	_cleanup_(freep) uint32_t *chains = calloc(PORT_COUNT, sizeof(*chains));
-	size_t n = input->rules->n_entries;
-	struct compiled *rules = calloc(n + 1, sizeof(*rules));
-	int r = -ENOMEM;
+	_cleanup_(steps_clear) struct steps steps = {0};
+	int r;
 
 	garbage_collect(a);
-	if (chains && rules)
-		r = compile_rules(a, input, rules);
+	r = find_steps(a, input, &steps);
 	if (r == 0)
-		r = action_write_all(a, rules, n, diag);
-	for (int udp = 0; r == 0 && udp < 2; udp++)
-		r = chain_compile_ports(a, rules, n, udp, chains, diag);
-	if (r < 0) {
-		if (!diag->n_items)
-			diag_add(diag, DIAG_FAILED, NULL, NULL, "cannot write the rules: %s",
-				 strerror(-r));
-		if (rules)
-			take_back(a, rules, n);
-		/* `dirty` stays: the ports of the change are compiled with the next one. */
-		return r;
-	}
-	flip(a, rules, n, chains);
-	return 0;
+		r = try_extend(a, &steps, diag);
+	if (r == 0 && (steps.n || !a->started))
+		r = apply_steps(a, &steps, diag);
+	if (r < 0 && !diag->n_items)
+		diag_add(diag, DIAG_FAILED, NULL, NULL, "cannot write the rules: %s", strerror(-r));
+	return r < 0 ? r : 0;
 }
 
 void apply_tick(struct apply *a)

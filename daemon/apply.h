@@ -5,7 +5,7 @@
  * A change is compiled whole, its new shapes, matches and actions are written where no packet looks
  * yet, then the ports' other bank, then one store makes the other bank the one in use: packets see
  * all of the change or nothing. What is left over is reclaimed a second later, when no packet can
- * be looking at it any more. Work is proportional to the ports of the rules that changed.
+ * be looking at it any more. Work is proportional to the rules and ports that changed.
  */
 #pragma once
 
@@ -18,10 +18,16 @@
 #include "shared/diag.h"
 
 struct apply;
+struct changes;
 struct datapath;
 
 struct apply_input {
 	const struct ruleset *rules;
+	/*
+	 * All that is otherwise than at the last call; NULL: anything may be, also what names of
+	 * interfaces mean.
+	 */
+	const struct changes *changes;
 	/* What rules without `on` apply to; none: every interface. */
 	const char (*interfaces)[IF_NAMESIZE];
 	size_t n_interfaces;

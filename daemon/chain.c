@@ -115,6 +115,7 @@ static int write_shape(struct apply *a, const struct part *part, uint32_t *ret)
 		return -ENOMEM;
 	}
 	shape = &datapath_shapes(a->datapath)[id];
+	a->shape_ranks[id] = part->rank;
 	memset(shape, 0, sizeof(*shape));
 	shape->flags = part->flags;
 	shape->dst_length = part->dst_length;
@@ -171,6 +172,82 @@ static int write_chain(struct apply *a, const struct part *parts, size_t n, uint
 	*ret = first;
 	return 0;
 }
+
+/* ---- matches in use ---- */
+
+static int node_take(struct match_lists *l, uint32_t *ret)
+{
+	struct match_node *more;
+
+	if (l->free) {
+		*ret = l->free;
+		l->free = l->nodes[*ret - 1].next;
+		return 0;
+	}
+	if (l->n == l->allocated) {
+		more = reallocarray(l->nodes, l->allocated ? 2 * l->allocated : 64, sizeof(*more));
+		if (!more)
+			return -ENOMEM;
+		l->nodes = more;
+		l->allocated = l->allocated ? 2 * l->allocated : 64;
+	}
+	*ret = ++l->n;
+	return 0;
+}
+
+int chain_keep_matches(struct apply *a)
+{
+	struct match_lists *l = &a->matches;
+
+	for (size_t i = 0; i < a->written.n; i++) {
+		const struct garbage *g = &a->written.items[i];
+		uint32_t node;
+
+		if (g->kind != GARBAGE_MATCH)
+			continue;
+		if (node_take(l, &node) < 0)
+			return -ENOMEM;
+		l->nodes[node - 1] = (struct match_node){g->key, l->first[g->key.shape]};
+		l->first[g->key.shape] = node;
+	}
+	return 0;
+}
+
+/* Before their shape: once its id is free, a match of this key may be another's. */
+static int leave_matches(struct apply *a, uint32_t shape)
+{
+	struct match_lists *l = &a->matches;
+	int r = 0;
+
+	while (l->first[shape]) {
+		uint32_t node = l->first[shape];
+
+		if (apply_garbage_add(&a->garbage, GARBAGE_MATCH, 0, &l->nodes[node - 1].key) < 0)
+			r = -ENOMEM;
+		l->first[shape] = l->nodes[node - 1].next;
+		l->nodes[node - 1].next = l->free;
+		l->free = node;
+	}
+	return r;
+}
+
+int chain_leave(struct apply *a, uint32_t first)
+{
+	const struct shape *shapes = datapath_shapes(a->datapath);
+	int r = 0;
+
+	for (uint32_t id = first; id; id = shapes[id].next) {
+		if (a->shapes.used[id] != ID_USED)
+			continue;
+		a->shapes.used[id] = ID_LEAVING;
+		if (leave_matches(a, id) < 0 ||
+		    apply_garbage_add(&a->garbage, GARBAGE_SHAPE, id, NULL) < 0)
+			r = -ENOMEM;
+	}
+	return r;
+}
+
+/* ---- the chain of a port ---- */
 
 /* Parts for one family only, by what they can have in common with parts for both: the rank. */
 struct single_ranks {
@@ -241,6 +318,60 @@ static int compile_chain(struct apply *a, const struct compiled *const *rules, s
 	return write_chain(a, parts, n_parts, ret);
 }
 
+/* ---- one rule more ---- */
+
+/* The chain that all ports of a range have, and no others; 0: none is like that. */
+static uint32_t own_chain(struct apply *a, uint32_t first, uint32_t last)
+{
+	const struct port_entry *entries = datapath_ports(a->datapath);
+	int bank = datapath_config(a->datapath)->bank & 1;
+	uint32_t chain = entries[first].bank[bank] & PORT_SHAPE;
+
+	if (a->chain_ports[chain] != last - first + 1)
+		return 0;
+	for (uint32_t p = first + 1; p <= last; p++)
+		if ((entries[p].bank[bank] & PORT_SHAPE) != chain)
+			return 0;
+	return chain;
+}
+
+static uint32_t find_shape(struct apply *a, uint32_t chain, const struct part *part)
+{
+	const struct shape *shapes = datapath_shapes(a->datapath);
+	uint32_t id = chain;
+
+	while (id && (a->shape_ranks[id] != part->rank || shapes[id].flags != part->flags ||
+		      shapes[id].dst_length != part->dst_length ||
+		      shapes[id].src_length != part->src_length))
+		id = shapes[id].next;
+	return id && !shapes[id].action ? id : 0;
+}
+
+int chain_extend(struct apply *a, const struct compiled *c)
+{
+	bool udp = c->rule->protocols == RULE_UDP;
+	struct match_key key;
+	struct part part;
+	uint32_t chain;
+	int r;
+
+	if (c->rule->protocols == (RULE_TCP | RULE_UDP) || parts_of_rule(c, NULL) != 1)
+		return 0;
+	chain = own_chain(a, PORT_INDEX(udp, c->rule->ports.first),
+			  PORT_INDEX(udp, c->rule->ports.last));
+	parts_of_rule(c, &part);
+	key = part.key;
+	key.shape = find_shape(a, chain, &part);
+	if (!key.shape)
+		return 0;
+	r = datapath_match_add(a->datapath, &key, c->action);
+	if (r < 0)
+		return r == -EEXIST ? 0 : r; /* a range of another width has the key */
+	/* If memory is short it is a match that is never reclaimed. */
+	apply_garbage_add(&a->written, GARBAGE_MATCH, 0, &key);
+	return 1;
+}
+
 /* ---- the rules of a port ---- */
 
 /* Rules ordered by their first port, to walk the ports with a list of those that cover each. */
@@ -268,7 +399,8 @@ static void walk_free(struct walk *w)
 	free(w->open);
 }
 
-static int walk_start(struct walk *w, const struct compiled *rules, size_t n, unsigned protocol)
+static int walk_start(struct walk *w, const struct compiled *const *rules, size_t n,
+		      unsigned protocol)
 {
 	*w = (struct walk){0};
 	w->by_first = calloc(n + 1, sizeof(*w->by_first));
@@ -276,8 +408,8 @@ static int walk_start(struct walk *w, const struct compiled *rules, size_t n, un
 	if (!w->by_first || !w->open)
 		return -ENOMEM;
 	for (size_t i = 0; i < n; i++)
-		if (apply_rule_active(&rules[i]) && rules[i].rule->protocols & protocol)
-			w->by_first[w->n++] = &rules[i];
+		if (rules[i]->rule->protocols & protocol)
+			w->by_first[w->n++] = rules[i];
 	qsort(w->by_first, w->n, sizeof(*w->by_first), compare_first_port);
 	return 0;
 }
@@ -311,27 +443,50 @@ static void explain(struct diag *diag, int r, uint32_t port)
 			 port, strerror(-r));
 }
 
-int chain_compile_ports(struct apply *a, const struct compiled *rules, size_t n, int udp,
+/* A port after the other, as long as they are in the same list of rules they share a chain. */
+static int compile_part(struct apply *a, struct walk *w, uint32_t first, uint32_t last, bool udp,
 			uint32_t *chains, struct diag *diag)
 {
-	_cleanup_(walk_free) struct walk w = {0};
 	uint32_t chain = 0;
-	bool known = false; /* `chain` is that of the last port */
-	int r = walk_start(&w, rules, n, udp ? RULE_UDP : RULE_TCP);
+	int r = 0;
 
-	for (uint32_t port = 1; r == 0 && port < 65536; port++) {
-		walk_to(&w, port);
-		if (w.changed)
-			known = false;
-		if (!a->dirty[PORT_INDEX(udp, port)])
-			continue;
-		if (!known) {
-			r = compile_chain(a, w.open, w.n_open, &chain);
-			if (r < 0)
-				explain(diag, r, port);
-			known = true;
-		}
+	for (uint32_t port = first; r == 0 && port <= last; port++) {
+		walk_to(w, port);
+		if (w->changed || port == first)
+			r = compile_chain(a, w->open, w->n_open, &chain);
+		if (r < 0)
+			explain(diag, r, port);
 		chains[PORT_INDEX(udp, port)] = chain;
 	}
+	return r;
+}
+
+static int compile_protocol(struct apply *a, const struct compiled *const *rules, size_t n,
+			    const struct port_part *ports, size_t n_ports, bool udp,
+			    uint32_t *chains, struct diag *diag)
+{
+	const uint32_t least = PORT_INDEX(udp, 1), most = PORT_INDEX(udp, 65535);
+	_cleanup_(walk_free) struct walk w = {0};
+	int r = walk_start(&w, rules, n, udp ? RULE_UDP : RULE_TCP);
+
+	for (size_t i = 0; r == 0 && i < n_ports; i++) {
+		uint32_t first = ports[i].first > least ? ports[i].first : least;
+		uint32_t last = ports[i].last < most ? ports[i].last : most;
+
+		if (first <= last)
+			r = compile_part(a, &w, first - PORT_INDEX(udp, 0),
+					 last - PORT_INDEX(udp, 0), udp, chains, diag);
+	}
+	return r;
+}
+
+int chain_compile_ports(struct apply *a, const struct compiled *const *rules, size_t n,
+			const struct port_part *ports, size_t n_ports, uint32_t *chains,
+			struct diag *diag)
+{
+	int r = 0;
+
+	for (int udp = 0; r == 0 && udp < 2; udp++)
+		r = compile_protocol(a, rules, n, ports, n_ports, udp, chains, diag);
 	return r == -E2BIG ? -ENOSPC : r;
 }

@@ -61,10 +61,14 @@ static uint32_t resolve(void *userdata, const char *name)
 	return m->links ? links_index(m->links, name) : 0;
 }
 
-static int apply_now(struct manager *m, const struct config *config, struct diag *diag)
+/* `c` NULL: whatever may have changed. */
+static int apply_now(struct manager *m, const struct changes *c, const struct config *config,
+		     struct diag *diag)
 {
 	struct apply_input input = {
 		.rules = m->rules,
+		/* Another configuration may have other interfaces for rules without `on`. */
+		.changes = config == m->config ? c : NULL,
 		.interfaces = (const char(*)[IF_NAMESIZE])config->interfaces,
 		.n_interfaces = config->n_interfaces,
 		.resolve = resolve,
@@ -74,16 +78,51 @@ static int apply_now(struct manager *m, const struct config *config, struct diag
 	return apply_rules(m->apply, &input, diag);
 }
 
-/* Tells of what the rules in force need of the host and do not find there, each once. */
+/* Tells of what is missing, unless it has been told. */
+static void tell_needs(struct manager *m, const struct needs *now)
+{
+	for (size_t i = 0; i < now->n; i++) {
+		if (needs_has(&m->needs, &now->items[i]))
+			continue;
+		need_log(&now->items[i]);
+		if (m->needs.n < NEEDS_MAX)
+			m->needs.items[m->needs.n++] = now->items[i];
+	}
+}
+
+/* What all rules need of the host and do not find there, each told once as long as it is so. */
 static void report_needs(struct manager *m, const struct config *config)
 {
 	struct needs now;
 
-	needs_find(m->rules, config, m->links, &now);
-	for (size_t i = 0; i < now.n; i++)
-		if (!needs_has(&m->needs, &now.items[i]))
-			need_log(&now.items[i]);
+	needs_find(m->rules->entries, m->rules->n_entries, config, m->links, &now);
+	tell_needs(m, &now);
 	m->needs = now;
+	m->needs_stale = false;
+}
+
+/* The same of rules that have changed: it does not look at all others. */
+static void report_needs_of(struct manager *m, const struct changes *c)
+{
+	_cleanup_(freep) struct ruleset_entry **entries =
+		reallocarray(NULL, c->n + 1, sizeof(struct ruleset_entry *));
+	struct needs now;
+	size_t n = 0;
+
+	m->needs_stale = true;
+	if (!entries)
+		return; /* the next look tells */
+	for (size_t i = 0; i < c->n; i++)
+		if (c->items[i].after && !c->items[i].after->removed)
+			entries[n++] = c->items[i].after;
+	needs_find(entries, n, m->config, m->links, &now);
+	tell_needs(m, &now);
+}
+
+void manager_refresh_needs(struct manager *m)
+{
+	if (m->needs_stale)
+		report_needs(m, m->config);
 }
 
 static int put_in_force(struct manager *m, const struct changes *c, const struct config *config,
@@ -98,7 +137,7 @@ static int put_in_force(struct manager *m, const struct changes *c, const struct
 	for (size_t i = 0; i < c->n; i++)
 		if (c->items[i].fresh && c->items[i].after)
 			clear_counters(m, c->items[i].after->id);
-	return apply_now(m, config, diag);
+	return apply_now(m, c, config, diag);
 }
 
 int manager_commit(struct manager *m, struct changes *c, const struct config *config, bool dry_run,
@@ -118,14 +157,17 @@ int manager_commit(struct manager *m, struct changes *c, const struct config *co
 		ruleset_revert(m->rules, c);
 		return r;
 	}
-	report_needs(m, config);
+	if (config == m->config && m->started)
+		report_needs_of(m, c);
+	else
+		report_needs(m, config);
 	return 0;
 }
 
 int manager_reapply(struct manager *m, struct diag *diag)
 {
 	report_needs(m, m->config);
-	return apply_now(m, m->config, diag);
+	return apply_now(m, NULL, m->config, diag);
 }
 
 /* ---- one rule ---- */

@@ -543,6 +543,12 @@ int datapath_match_set(struct datapath *d, const struct match_key *key, uint32_t
 	return bpf_map_update_elem(bpf_map__fd(d->skeleton->maps.matches), key, &action, BPF_ANY);
 }
 
+int datapath_match_add(struct datapath *d, const struct match_key *key, uint32_t action)
+{
+	return bpf_map_update_elem(bpf_map__fd(d->skeleton->maps.matches), key, &action,
+				   BPF_NOEXIST);
+}
+
 int datapath_match_delete(struct datapath *d, const struct match_key *key)
 {
 	return bpf_map_delete_elem(bpf_map__fd(d->skeleton->maps.matches), key);

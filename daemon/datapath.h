@@ -57,6 +57,8 @@ uint32_t datapath_capacity(const struct datapath *d);
 
 /* Maps that are reached by system calls. */
 int datapath_match_set(struct datapath *d, const struct match_key *key, uint32_t action);
+/* The same, but -EEXIST when the key is there already. */
+int datapath_match_add(struct datapath *d, const struct match_key *key, uint32_t action);
 int datapath_match_delete(struct datapath *d, const struct match_key *key);
 /* Walks the match table: NULL starts. 0, or -ENOENT at the end. */
 int datapath_match_next(struct datapath *d, const struct match_key *key, struct match_key *ret_next,

@@ -54,6 +54,7 @@ struct manager {
 	struct timespec began;
 	char *reload_error;
 	struct needs needs; /* those that have been told of */
+	bool needs_stale;   /* rules have changed since all were looked at */
 
 	struct flow_sums *by_id; /* RULE_COUNT; never fall, see flows_sum() */
 	struct flow_sums *scratch, *by_entry;
@@ -70,6 +71,8 @@ int manager_commit(struct manager *m, struct changes *c, const struct config *co
 		   struct diag *diag);
 /* Writes the rules in force again: names of interfaces mean others now. */
 int manager_reapply(struct manager *m, struct diag *diag);
+/* Looks again at what all rules need of the host, if some have changed: some needs may be gone. */
+void manager_refresh_needs(struct manager *m);
 /* Timeouts and limits of a configuration. */
 void manager_apply_settings(struct manager *m, const struct config *config);
 /* Every item a message, a line a message, so that the journal keeps their priority. */

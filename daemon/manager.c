@@ -114,6 +114,7 @@ static int on_tick(sd_event_source *s, uint64_t usec, void *userdata)
 		log_warning("cannot sweep the flow table: %s", strerror(-r));
 	apply_tick(m->apply);
 	pending_tick(m);
+	manager_refresh_needs(m);
 	sd_event_source_set_time(s, usec + TICK_USEC);
 	return sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
 }

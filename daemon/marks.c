@@ -40,6 +40,11 @@ static bool rule_translates(const struct rule *r)
 	return rule_sets_source(r);
 }
 
+static uint32_t target_marks(const struct rule *r, const struct rule_target *t)
+{
+	return rule_sets_source(r) || t->address.family ? MARKS_TRANSLATED : MARKS_TARGET;
+}
+
 static void mark_rule(struct apply *a, const struct rule *r)
 {
 	a->fragments |= rule_translates(r);
@@ -47,14 +52,19 @@ static void mark_rule(struct apply *a, const struct rule *r)
 		if (!(r->protocols & (udp ? RULE_UDP : RULE_TCP)))
 			continue;
 		mark(a->marked, udp, &r->ports, PORT_LISTEN);
-		for (size_t t = 0; t < r->n_targets; t++) {
-			const struct rule_target *target = &r->targets[t];
-
-			mark(a->marked, udp, &target->ports,
-			     rule_sets_source(r) || target->address.family ? MARKS_TRANSLATED
-									   : MARKS_TARGET);
-		}
+		for (size_t t = 0; t < r->n_targets; t++)
+			mark(a->marked, udp, &r->targets[t].ports, target_marks(r, &r->targets[t]));
 	}
+}
+
+/* All that the rules in force ask for. */
+static void mark_rules(struct apply *a)
+{
+	memset(a->marked, 0, PORT_COUNT);
+	a->fragments = false;
+	for (uint32_t id = 1; id < RULE_COUNT; id++)
+		if (a->compiled[id] && apply_rule_active(a->compiled[id]))
+			mark_rule(a, a->compiled[id]->rule);
 }
 
 static bool flow_translates(const struct flow *f)
@@ -78,23 +88,26 @@ static uint32_t marks_of(const uint8_t *marks, uint32_t port)
 	return (uint32_t)marks[port] << 24;
 }
 
-void marks_set(struct apply *a, const struct compiled *rules, size_t n)
+static void set(struct port_entry *entries, bool udp, const struct port_range *ports, uint32_t bits)
+{
+	for (uint32_t p = ports->first; p <= ports->last; p++)
+		for (int bank = 0; bank < 2; bank++)
+			entries[PORT_INDEX(udp, p)].bank[bank] |= bits;
+}
+
+void marks_set(struct apply *a, const struct rule *r)
 {
 	struct datapath_config *config = datapath_config(a->datapath);
-	struct port_entry *ports = datapath_ports(a->datapath);
+	struct port_entry *entries = datapath_ports(a->datapath);
 
-	memset(a->marked, 0, PORT_COUNT);
-	a->fragments = false;
-	for (size_t i = 0; i < n; i++)
-		if (apply_rule_active(&rules[i]))
-			mark_rule(a, rules[i].rule);
-	for (uint32_t p = 0; p < PORT_COUNT; p++)
-		if (marks_of(a->marked, p) & ~ports[p].bank[0])
-			for (int bank = 0; bank < 2; bank++)
-				ports[p].bank[bank] |= marks_of(a->marked, p);
-	config->fragments |= a->fragments;
-	a->marks_stale = true;
-	a->marks_since_ns = apply_now_ns();
+	for (int udp = 0; udp < 2; udp++) {
+		if (!(r->protocols & (udp ? RULE_UDP : RULE_TCP)))
+			continue;
+		set(entries, udp, &r->ports, PORT_LISTEN);
+		for (size_t t = 0; t < r->n_targets; t++)
+			set(entries, udp, &r->targets[t].ports, target_marks(r, &r->targets[t]));
+	}
+	config->fragments |= rule_translates(r);
 }
 
 /* Is there a mark for which no rule asks? */
@@ -135,6 +148,7 @@ void marks_clear(struct apply *a)
 	if (!a->marks_stale || apply_now_ns() - a->marks_since_ns < LOOK_NS)
 		return;
 	a->marks_since_ns = apply_now_ns();
+	mark_rules(a);
 	a->marks_stale = marks_left_over(a);
 	if (!a->marks_stale)
 		return;

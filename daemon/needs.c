@@ -232,14 +232,14 @@ static bool is_missing(const struct need *need)
 	return is_off(setting, need) && (!or_setting || is_off(or_setting, need));
 }
 
-void needs_find(const struct ruleset *rules, const struct config *config, const struct links *links,
-		struct needs *ret)
+void needs_find(struct ruleset_entry *const *entries, size_t n, const struct config *config,
+		const struct links *links, struct needs *ret)
 {
 	struct needs all = {.n = 0};
 
-	for (size_t i = 0; i < rules->n_entries; i++)
-		if (!rules->entries[i]->rule->disabled)
-			add_rule(&all, rules->entries[i], config, links);
+	for (size_t i = 0; i < n; i++)
+		if (!entries[i]->rule->disabled)
+			add_rule(&all, entries[i], config, links);
 	ret->n = 0;
 	for (size_t i = 0; i < all.n; i++)
 		if (is_missing(&all.items[i]) && !needs_has(ret, &all.items[i]))

@@ -16,7 +16,7 @@
 
 struct config;
 struct links;
-struct ruleset;
+struct ruleset_entry;
 
 enum need_kind {
 	NEED_FORWARDING4,
@@ -41,9 +41,9 @@ struct needs {
 	size_t n;
 };
 
-/* What is missing now. */
-void needs_find(const struct ruleset *rules, const struct config *config, const struct links *links,
-		struct needs *ret);
+/* What is missing now for some rules. */
+void needs_find(struct ruleset_entry *const *entries, size_t n, const struct config *config,
+		const struct links *links, struct needs *ret);
 bool needs_has(const struct needs *needs, const struct need *like);
 /* Logs it, with the command that mends it. */
 void need_log(const struct need *need);

@@ -10,6 +10,8 @@
 #include "shared/config.h"
 #include "shared/rule-index.h"
 
+#define DROP_ONE_BY_ONE 16 /* changes: more are worth a walk through all entries */
+
 /* What ruleset_new() returns. */
 struct ruleset_full {
 	struct ruleset set; /* first: callers hold a pointer to it */
@@ -328,6 +330,32 @@ static size_t drop_leaving(struct ruleset_entry **entries, size_t n)
 	return kept;
 }
 
+static void drop_one(struct ruleset *s, const struct ruleset_entry *e)
+{
+	struct ruleset_entry **entries = e->removed ? s->removed : s->entries;
+	size_t *n = e->removed ? &s->n_removed : &s->n_entries;
+	size_t at = position_of(entries, *n, e->id);
+
+	memmove(entries + at, entries + at + 1, (*n - at - 1) * sizeof(struct ruleset_entry *));
+	--*n;
+}
+
+/* What leaves goes out of the arrays: one by one, or all at once when they are many. */
+static void drop_all(struct ruleset *s, const struct changes *c, bool forth)
+{
+	if (c->n > DROP_ONE_BY_ONE) {
+		s->n_entries = drop_leaving(s->entries, s->n_entries);
+		s->n_removed = drop_leaving(s->removed, s->n_removed);
+		return;
+	}
+	for (size_t i = 0; i < c->n; i++) {
+		const struct ruleset_entry *e = forth ? c->items[i].before : c->items[i].after;
+
+		if (e)
+			drop_one(s, e);
+	}
+}
+
 static int compare_ids(const void *left, const void *right)
 {
 	const struct ruleset_entry *a = *(struct ruleset_entry *const *)left;
@@ -360,14 +388,8 @@ static void sort_in(struct ruleset_entry **entries, size_t n, size_t total)
 static void settle(struct ruleset *s, const struct changes *c, bool forth)
 {
 	size_t n, n_removed;
-	bool leaves = false;
 
-	for (size_t i = 0; i < c->n; i++)
-		leaves = leaves || (forth ? c->items[i].before : c->items[i].after);
-	if (leaves) {
-		s->n_entries = drop_leaving(s->entries, s->n_entries);
-		s->n_removed = drop_leaving(s->removed, s->n_removed);
-	}
+	drop_all(s, c, forth);
 	n = s->n_entries;
 	n_removed = s->n_removed;
 	for (size_t i = 0; i < c->n; i++) {

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "daemon/apply-private.h"
+#include "daemon/changes.h"
 #include "tests/bpf/cases.h"
 #include "tests/bpf/world.h"
 
@@ -39,8 +40,14 @@ static int map_fd(const struct world *w, const char *name)
 /* The action of the only rule. */
 static uint32_t action_of_rule(const struct world *w)
 {
-	assert_int_equal(w->apply->n_compiled, 1);
-	return w->apply->compiled[0].action;
+	const struct compiled *only = NULL;
+
+	for (uint32_t id = 1; id < RULE_COUNT; id++) {
+		assert_true(!only || !w->apply->compiled[id]);
+		only = only ? only : w->apply->compiled[id];
+	}
+	assert_non_null(only);
+	return only->action;
 }
 
 static const struct action *applied(struct world *w, const char *rule)
@@ -354,6 +361,141 @@ static void test_ranges_of_families(void **state)
 	world_free(w);
 }
 
+/* ---- one change after the other ---- */
+
+/* Where a packet to `port` from 10.0.0.`host` goes. Each comes by a source port of its own. */
+static uint16_t goes_to(struct world *w, uint16_t port, unsigned host)
+{
+	static uint16_t sport = 1024;
+	char source[16];
+	struct packet p;
+	struct outcome o;
+
+	snprintf(source, sizeof(source), "10.0.0.%u", host);
+	packet_build(&(struct packet_spec){.source = source,
+					   .destination = "192.0.2.1",
+					   .protocol = IPPROTO_UDP,
+					   .sport = ++sport,
+					   .dport = port},
+		     &p);
+	world_run(w, PROGRAM_IN, NULL, p.data, p.length, &o);
+	return read_be16(o.data + p.l4 + 2);
+}
+
+enum { PROBED_PORTS = 9, PROBED_HOSTS = 5 };
+
+static void probe(struct world *w, uint16_t seen[PROBED_PORTS][PROBED_HOSTS])
+{
+	for (uint16_t port = 0; port < PROBED_PORTS; port++)
+		for (unsigned host = 0; host < PROBED_HOSTS; host++)
+			seen[port][host] = goes_to(w, port + 1, host);
+}
+
+static struct ruleset_entry *random_entry(uint32_t id, const struct ruleset_entry *before)
+{
+	static const char *const froms[] = {"",
+					    " from 10.0.0.1",
+					    " from 10.0.0.2",
+					    " from 10.0.0.3",
+					    " from 10.0.0.0/31",
+					    " from 10.0.0.2/31",
+					    " from 10.0.0.1,10.0.0.2"};
+	struct ruleset_entry *e;
+	struct diag diag = {0};
+	struct rule *rule;
+	char text[128];
+
+	if (before) {
+		assert_int_equal(rule_copy(before->rule, &rule), 0);
+		rule->disabled = !rule->disabled;
+	} else {
+		unsigned first = 1 + (unsigned)random() % 7,
+			 width = random() % 3 ? 0 : (unsigned)random() % 3;
+
+		snprintf(text, sizeof(text), "%s %s%u-%u to %u%s%s",
+			 random() % 4 ? "udp" : "tcp+udp", random() % 3 ? "" : "*:", first,
+			 first + width, 1000 + id, froms[(unsigned)random() % 7],
+			 random() % 6 ? "" : " disabled");
+		assert_int_equal(rule_parse(text, NULL, &diag, &rule), 0);
+	}
+	assert_int_equal(ruleset_entry_new(id, rule, RULE_ORIGIN_RUNTIME, "here", &e), 0);
+	rule_free(rule);
+	return e;
+}
+
+/* Changes of one rule, often, or of some; `base` is above all ids in use. */
+static void random_changes(const struct ruleset *rules, uint32_t base, struct changes *ret)
+{
+	for (long i = random() % 4 ? 1 : 2 + random() % 3; i; i--) {
+		struct ruleset_entry *before = NULL, *after = NULL;
+
+		if (rules->n_entries && random() % 2)
+			before = rules->entries[(unsigned)random() % rules->n_entries];
+		for (size_t k = 0; before && k < ret->n; k++)
+			if (ret->items[k].before == before)
+				before = NULL; /* one change of a rule is enough */
+		if (!before || random() % 2)
+			after = random_entry(before ? before->id : base + (uint32_t)i, before);
+		assert_int_equal(changes_add(ret, before, after, NULL), 0);
+	}
+}
+
+/* Packets see the same as if the rules had come all at once. Returns how many are redirected. */
+static unsigned compare_at_once(struct world *w, struct apply_input *input)
+{
+	uint16_t by_steps[PROBED_PORTS][PROBED_HOSTS], at_once[PROBED_PORTS][PROBED_HOSTS];
+	struct diag diag = {0};
+	unsigned taken = 0;
+
+	probe(w, by_steps);
+	w->apply->started = false;
+	input->changes = NULL;
+	assert_int_equal(apply_rules(w->apply, input, &diag), 0);
+	probe(w, at_once);
+	assert_memory_equal(by_steps, at_once, sizeof(by_steps));
+	for (uint16_t port = 0; port < PROBED_PORTS; port++)
+		for (unsigned host = 0; host < PROBED_HOSTS; host++)
+			taken += by_steps[port][host] != port + 1;
+	return taken;
+}
+
+static void test_steps(void **state)
+{
+	enum { STEPS = 4000 };
+	struct world *w = world_new(NO_RULES, 65536);
+	struct apply_input input = {0};
+	unsigned extended = 0, taken = 0;
+	struct ruleset *rules;
+
+	srandom(3);
+	world_add_local(w, "192.0.2.1");
+	assert_int_equal(ruleset_new(&rules), 0);
+	input.rules = rules;
+	for (uint32_t step = 1; step <= STEPS; step++) {
+		const struct datapath_config *config = datapath_config(w->datapath);
+		uint32_t bank = config->bank, generation = config->generation;
+		struct changes changes = {0};
+		struct diag diag = {0};
+
+		random_changes(rules, step * 8, &changes);
+		input.changes = &changes;
+		if (ruleset_change(rules, &changes, &diag) == 0)
+			assert_int_equal(apply_rules(w->apply, &input, &diag), 0);
+		extended += config->bank == bank && config->generation != generation;
+		diag_clear(&diag);
+		changes_clear(&changes);
+		if (step % 4 == 0)
+			let_time_pass(w); /* what was left is used again */
+		if (step % 20 == 0)
+			taken += compare_at_once(w, &input);
+	}
+	print_message("%u of %d changes were one write, %u packets were redirected\n", extended,
+		      STEPS, taken);
+	assert_true(extended > 10 && taken > 1000);
+	ruleset_free(rules);
+	world_free(w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -366,6 +508,7 @@ int main(void)
 		cmocka_unit_test(test_marks),
 		cmocka_unit_test(test_marks_of_flows),
 		cmocka_unit_test(test_ranges_of_families),
+		cmocka_unit_test(test_steps),
 	};
 	int skip = world_skip_code();
 
