@@ -3,8 +3,9 @@
 """What changes of rules cost: a whole file applied, and one rule among many.
 
 A daemon in a namespace of its own, with N rules for several N. "verb" is a whole run of redirectctl,
-"call" one call on a connection that is open already, until the answer is there. Prints medians and
-minima in milliseconds, and JSON with every single figure. Needs root and a build (REDIRECTD_BUILD,
+"call" one call on a connection that is open already, until the answer is there. Prints in milliseconds
+the median time, and behind it the median of processor time that client and daemon took for it, which
+counts where other work shares the machine; and JSON with every single figure. Needs root and a build (REDIRECTD_BUILD,
 default build/). Removes all it made.
 """
 
@@ -58,11 +59,23 @@ class Caller:
         assert b'"error"' not in answer, answer[:500]
 
 
-@contextlib.contextmanager
-def timed(values):
-    begin = time.perf_counter()
-    yield
-    values.append((time.perf_counter() - begin) * 1000)
+class Clock:
+    """Time, and processor time of the daemon and of children that have ended, in milliseconds."""
+
+    def __init__(self, daemon):
+        self.schedstat = f"/proc/{daemon.process.pid}/schedstat"
+
+    def processor(self):
+        with open(self.schedstat, encoding="ascii") as f:
+            daemon = int(f.read().split()[0]) / 1e6
+        children = os.times()
+        return daemon + (children.children_user + children.children_system) * 1000
+
+    @contextlib.contextmanager
+    def timed(self, values):
+        begin = time.perf_counter(), self.processor()
+        yield
+        values.append(((time.perf_counter() - begin[0]) * 1000, self.processor() - begin[1]))
 
 
 def run(daemon, *arguments):
@@ -74,6 +87,7 @@ def measure(kind, n, rounds):
                                      "disable one, call", "remove one, call", "remove N rules, verb")}
     one = "tcp 900 to 80 name one" if kind == "ports" else "tcp 8080 to 80 from 11.0.0.1 name one"
     with Namespace("bench") as ns, Daemon(ns, config="") as daemon, Caller(daemon.socket) as caller:
+        timed = Clock(daemon).timed
         path, empty = rules_file(daemon, kind, n), daemon.file("empty.conf", "")
         for _ in range(rounds):
             with timed(figures["apply N rules, verb"]):
@@ -107,10 +121,10 @@ def main():
     for kind in options.kinds:
         by_n = {n: measure(kind, n, options.rounds) for n in options.rules}
         document["figures"][kind] = by_n
-        print(f"{kind + ', median / minimum ms':<32}" + "".join(f"{n:>18,}" for n in options.rules))
+        print(f"{kind + ', ms: passed / processor':<32}" + "".join(f"{n:>18,}" for n in options.rules))
         for name in next(iter(by_n.values())):
-            values = [by_n[n][name] for n in options.rules]
-            print(f"{name:<32}" + "".join(f"{statistics.median(v):>10.2f} /{min(v):>6.2f}" for v in values))
+            medians = [[statistics.median(column) for column in zip(*by_n[n][name])] for n in options.rules]
+            print(f"{name:<32}" + "".join(f"{passed:>10.2f} /{used:>6.2f}" for passed, used in medians))
     if options.json:
         with open(options.json, "w", encoding="utf-8") as f:
             json.dump(document, f)
