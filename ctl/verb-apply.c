@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The verbs that change or compare many rules at once. Files are read and checked here, with what
- * they include, by the daemon's own module; what was read is what is sent, so that the places in
- * the daemon's diagnostics are places in the files.
+ * The verbs that change or compare many rules at once. Files are read here, with what they include;
+ * what was read is what is sent, so that the places in the daemon's diagnostics are places in the
+ * files.
  */
+#include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 
@@ -36,23 +37,40 @@ static void blank_includes(char *text)
 	}
 }
 
-static enum exit_code pack_files(struct config *c, json_t **ret, struct failure *f)
+/* NULL when a text, or a name, cannot be sent: it has a NUL byte or is not UTF-8. */
+static json_t *pack_files(const struct config *c)
 {
 	json_t *files = json_array();
 
 	for (size_t i = 0; i < c->n_texts; i++) {
-		blank_includes(c->texts[i].text);
-		if (json_array_append_new(files, json_pack("{s:s, s:s}", "name", c->texts[i].name,
-							   "text", c->texts[i].text)) == 0)
+		const struct config_text *t = &c->texts[i];
+
+		if (strlen(t->text) == t->length &&
+		    json_array_append_new(files, json_pack("{s:s, s:s%}", "name", t->name, "text",
+							   t->text, t->length)) == 0)
 			continue;
 		json_decref(files);
-		return failure_set(f, CTL_INVALID, "the name of a file is not UTF-8");
+		return NULL;
 	}
-	*ret = files;
-	return CTL_DONE;
+	return files;
 }
 
-/* The file and what it includes, as the daemon takes them. */
+/* Not to be sent: what is wrong in the texts is added to what is wrong with the includes. */
+static enum exit_code refuse_files(const struct config *texts, struct failure *f)
+{
+	_cleanup_(config_freep) struct config *c = NULL;
+
+	if (config_new(&c) == 0)
+		config_read_texts(c, texts->texts, texts->n_texts, &f->diag);
+	if (f->diag.n_items > 0)
+		return failure_from_diag(f);
+	return failure_set(f, CTL_INVALID, "the name of a file is not UTF-8");
+}
+
+/*
+ * The file and what it includes, as the daemon takes them. Only `include` is read here: the daemon
+ * reads the rest, and twice ten thousand rules would take twice the time.
+ */
 static enum exit_code read_files(const char *path, json_t **ret, struct failure *f)
 {
 	_cleanup_(config_freep) struct config *c = NULL;
@@ -62,14 +80,15 @@ static enum exit_code read_files(const char *path, json_t **ret, struct failure 
 		path = "/dev/stdin";
 	r = config_new(&c);
 	if (r == 0) {
-		c->keeps_texts = true;
+		c->only_includes = c->keeps_texts = true;
 		r = config_read_file(c, path, &f->diag);
 	}
-	if (f->diag.n_items > 0)
-		return failure_from_diag(f);
-	if (r < 0)
+	if (r == -ENOMEM)
 		return failure_set(f, CTL_FAILED, "cannot read %s: %s", path, strerror(-r));
-	return pack_files(c, ret, f);
+	for (size_t i = 0; i < c->n_texts; i++)
+		blank_includes(c->texts[i].text);
+	*ret = f->diag.n_items == 0 ? pack_files(c) : NULL;
+	return *ret ? CTL_DONE : refuse_files(c, f);
 }
 
 /* ---- answers ---- */

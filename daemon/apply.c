@@ -9,7 +9,9 @@
 #include "daemon/changes.h"
 #include "daemon/datapath.h"
 
-#define GRACE_NS 1000000000ULL /* no packet is under way for as long */
+#define GRACE_NS	1000000000ULL /* no packet is under way for as long */
+#define GARBAGE_AT_ONCE 32768	      /* so that others get their turn */
+#define GARBAGE_MUCH	65536	      /* a change does not wait for the next tick to collect it */
 
 uint64_t apply_now_ns(void)
 {
@@ -64,7 +66,8 @@ static void garbage_collect(struct apply *a)
 	uint64_t now = apply_now_ns();
 	size_t i = 0;
 
-	while (i < a->garbage.n && now - a->garbage.items[i].since_ns > GRACE_NS)
+	while (i < a->garbage.n && i < GARBAGE_AT_ONCE &&
+	       now - a->garbage.items[i].since_ns > GRACE_NS)
 		garbage_dispose(a, &a->garbage.items[i++]);
 	if (!i)
 		return;
@@ -625,7 +628,8 @@ int apply_rules(struct apply *a, const struct apply_input *input, struct diag *d
 	_cleanup_(steps_clear) struct steps steps = {0};
 	int r;
 
-	garbage_collect(a);
+	if (a->garbage.n > GARBAGE_MUCH)
+		garbage_collect(a);
 	r = find_steps(a, input, &steps);
 	if (r == 0)
 		r = try_extend(a, &steps, diag);

@@ -55,8 +55,8 @@ static struct config_text *read_files(json_t *files)
 	size_t i;
 
 	json_array_foreach (files, i, file) {
-		if (texts && json_unpack(file, "{s:s, s:s !}", "name", &texts[i].name, "text",
-					 &texts[i].text) == 0)
+		if (texts && json_unpack(file, "{s:s, s:s% !}", "name", &texts[i].name, "text",
+					 &texts[i].text, &texts[i].length) == 0)
 			continue;
 		free(texts);
 		return NULL;

@@ -61,6 +61,16 @@ static bool config_check_bytes(struct config_line *l, char *line, size_t length)
 	return false;
 }
 
+static bool config_is_include(const char *line, size_t length)
+{
+	static const char word[] = "include";
+	const size_t n = sizeof(word) - 1;
+
+	for (; length && (*line == ' ' || *line == '\t'); length--)
+		line++;
+	return length >= n && memcmp(line, word, n) == 0;
+}
+
 static int config_read_line(const struct config_file *file, unsigned number, const char *start,
 			    size_t length)
 {
@@ -72,6 +82,8 @@ static int config_read_line(const struct config_file *file, unsigned number, con
 		.scan.diag = file->diag,
 	};
 
+	if (file->config->only_includes && !config_is_include(start, length))
+		return 0;
 	if (length > 0 && start[length - 1] == '\r')
 		length--;
 	line = malloc(length + 1);
@@ -215,7 +227,7 @@ int config_read_texts(struct config *c, const struct config_text *texts, size_t 
 	for (size_t i = 0; r == 0 && i < n; i++) {
 		struct config_file file = {.path = texts[i].name, .config = c, .diag = diag};
 
-		r = config_read_lines(&file, texts[i].text, strlen(texts[i].text));
+		r = config_read_lines(&file, texts[i].text, texts[i].length);
 	}
 	if (r == 0)
 		r = config_check(c, diag);
@@ -226,7 +238,7 @@ int config_read_texts(struct config *c, const struct config_text *texts, size_t 
 
 int config_read_text(struct config *c, const char *name, const char *text, struct diag *diag)
 {
-	const struct config_text one = {(char *)name, (char *)text};
+	const struct config_text one = {(char *)name, (char *)text, strlen(text)};
 
 	return config_read_texts(c, &one, 1, diag);
 }

@@ -164,9 +164,12 @@ int config_keep_text(struct config *c, const char *name, const char *text, size_
 	if (config_grow((void **)&c->texts, c->n_texts, sizeof(*c->texts)) < 0)
 		return -ENOMEM;
 	kept = &c->texts[c->n_texts++];
-	kept->name = strdup(name);
-	kept->text = strndup(text, length);
-	return kept->name && kept->text ? 0 : -ENOMEM;
+	*kept = (struct config_text){strdup(name), malloc(length + 1), length};
+	if (!kept->name || !kept->text)
+		return -ENOMEM;
+	memcpy(kept->text, text, length);
+	kept->text[length] = '\0';
+	return 0;
 }
 
 /* ---- statements ---- */
@@ -388,6 +391,8 @@ int config_read_statement(struct config_line *l)
 	int r = 0;
 
 	if (!scan_next(&l->scan, &l->keyword))
+		return 0;
+	if (l->config->only_includes && !scan_word_is(&l->keyword, "include"))
 		return 0;
 	for (size_t i = 0; i < N_STATEMENTS; i++) {
 		if (!scan_word_is(&l->keyword, config_statements[i].keyword))

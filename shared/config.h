@@ -33,6 +33,7 @@ struct diag_place config_rule_place(const struct config_rule *r, enum rule_part 
 struct config_text {
 	char *name; /* path, as messages name it */
 	char *text;
+	size_t length; /* of the text; NUL bytes in it are errors */
 };
 
 /* Settings that may be made once: `flows-max` and each name of `timeout`. */
@@ -57,6 +58,7 @@ struct config {
 	/* How to read; set by the caller, false at first. */
 	bool keeps_texts;     /* of every file that is read, in `texts` */
 	bool refuses_include; /* only the texts given are read */
+	bool only_includes;   /* all other statements are somebody else's to read */
 	struct config_text *texts;
 	size_t n_texts;
 };

@@ -217,8 +217,8 @@ static void test_add_rule(void **state)
 static void test_texts(void **state)
 {
 	static const struct config_text texts[] = {
-		{(char *)"a", (char *)"redirect tcp 1 to 2\ninclude b\n"},
-		{(char *)"b", (char *)"redirect tcp 1 to 2\n"},
+		{(char *)"a", (char *)"redirect tcp 1 to 2\ninclude b\n", 30},
+		{(char *)"b", (char *)"redirect tcp 1 to 2\n", 20},
 	};
 	_cleanup_(config_freep) struct config *c = new_config();
 	struct diag diag = {0};
