@@ -4,15 +4,12 @@
  * BPF_PROG_TEST_RUN repeats one packet, and what a cache miss costs shows only with many flows.
  * Includes the programs' source, so that what is measured is what is attached.
  *
- * Relies on datapath.c to put the maps of a loaded datapath in place of this object's own.
+ * Relies on world.c to put the maps of a loaded datapath in place of this object's own.
  */
 #include "tests/bench/datapath.h"
 #include "bpf/redirect.bpf.c"
 
-#define CLIENT_FIRST 0x0a000000U
-#define PORT_FIRST   1024
-
-/* Where the addresses (their last words) and the ports of the bench's packets are. */
+/* Where the last words of the addresses and the ports of the bench's packets are. */
 #define IPV4_SADDR 26
 #define IPV4_DADDR 30
 #define IPV4_PORTS 34
@@ -22,11 +19,12 @@
 
 struct bench_run run;
 
-static __always_inline void write_flow(void *address, void *ports, __u32 flow)
+static __always_inline void write_flow(void *saddr, void *daddr, void *ports, __u32 flow)
 {
-	__be16 port = bpf_htons(PORT_FIRST + (flow & 0x7fff));
+	__be16 port = bpf_htons(BENCH_PORT_FIRST + (flow & 0x7fff));
 
-	*(__be32 *)address = bpf_htonl(CLIENT_FIRST + flow);
+	*(__be32 *)saddr = bpf_htonl(run.source.first + (flow >> run.source.shift));
+	*(__be32 *)daddr = bpf_htonl(run.destination.first + (flow >> run.destination.shift));
 	((__be16 *)ports)[0] = run.reply ? run.service : port;
 	((__be16 *)ports)[1] = run.reply ? port : run.service;
 }
@@ -44,12 +42,12 @@ static __always_inline bool make_packet(struct __sk_buff *skb)
 	if (run.ipv6) {
 		if (data + IPV6_PORTS + 4 > end)
 			return false;
-		write_flow(data + (run.reply ? IPV6_DADDR : IPV6_SADDR), data + IPV6_PORTS, flow);
+		write_flow(data + IPV6_SADDR, data + IPV6_DADDR, data + IPV6_PORTS, flow);
 		return true;
 	}
 	if (data + IPV4_PORTS + 4 > end)
 		return false;
-	write_flow(data + (run.reply ? IPV4_DADDR : IPV4_SADDR), data + IPV4_PORTS, flow);
+	write_flow(data + IPV4_SADDR, data + IPV4_DADDR, data + IPV4_PORTS, flow);
 	return true;
 }
 
