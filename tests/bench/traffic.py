@@ -1,12 +1,14 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a redirect costs real traffic: nothing, redirectd and nftables, side by side.
+"""What translation costs real traffic: nothing, redirectd and nftables, side by side.
 
-Every way has a pair of namespaces of its own; load, service and redirector share one CPU; the ways
-take turns within each round, since only ratios mean something. Rates are per second of processor
-time that load, service and redirector used, so that what else runs on the machine counts little.
-Prints medians and the median ratio to the direct way, and JSON with every single figure. Needs root,
-wrk, nginx, iperf3, nft, gcc and a build (REDIRECTD_BUILD, default build/). Removes all it made.
+A redirect on the server itself, or, with --gateway, DNAT on a router between client and server,
+alone or with masquerade; `direct` is routed there as well. Every way has namespaces of its own; load,
+service and redirector share one CPU; the ways take turns within each round, since only ratios mean
+something. Rates are per second of processor time that load, service and redirector used, so that what
+else runs on the machine counts little. Prints medians and the median ratio to the direct way, and
+JSON with every single figure. Needs root, wrk, nginx, iperf3, nft, gcc and a build (REDIRECTD_BUILD,
+default build/). Removes all it made.
 """
 
 import argparse
@@ -25,18 +27,83 @@ import tempfile
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), "lib"))
 
-from netns import Pair, host, stop  # noqa: E402  pylint: disable=wrong-import-position
+from netns import Namespace, Pair, host, stop, veth  # noqa: E402  pylint: disable=wrong-import-position
 from peers import Nginx  # noqa: E402  pylint: disable=wrong-import-position
 from redirectd import Daemon  # noqa: E402  pylint: disable=wrong-import-position
 
-NFT = """
-table inet bench {
-  chain prerouting { type nat hook prerouting priority -100;
-    tcp dport 8080 redirect to :80; tcp dport 6000 redirect to :5201; udp dport 7000 redirect to :7001; }
-}
-"""
-RULES = ("tcp 8080 to 80", "tcp 6000 to 5201", "udp 7000 to 7001")
-HTTP, IPERF, UDP = (80, 8080), (5201, 6000), (7001, 7000)  # direct, redirected
+HTTP, IPERF, UDP = (80, 8080), (5201, 6000), (7001, 7000)  # direct, translated
+SERVICES = (("tcp", *HTTP), ("tcp", *IPERF), ("udp", *UDP))
+
+# On both sides of a gateway, by IP version.
+CLIENT = {4: "198.51.100.1", 6: "2001:db8:c::1"}
+GATEWAY = {4: "198.51.100.2", 6: "2001:db8:c::2"}
+GATEWAY_LAN = {4: "10.0.0.1", 6: "2001:db8:10::1"}
+SERVER = {4: "10.0.0.2", 6: "2001:db8:10::2"}
+
+
+def both(addresses):
+    return [f"{addresses[4]}/24", f"{addresses[6]}/64"]
+
+
+class OnServer:
+    """Redirects on the server itself."""
+
+    def __init__(self, options):
+        self.pair = Pair()
+        self.address = self.translated_address = Pair.SERVER6 if options.ipv6 else Pair.SERVER4
+        self.rules = [f"{protocol} {listen} to {port}" for protocol, port, listen in SERVICES]
+        self.nft = ([f"{protocol} dport {listen} redirect to :{port}" for protocol, port, listen in SERVICES],
+                    [])
+
+    def __enter__(self):
+        self.pair.__enter__()
+        self.client, self.server = self.pair.client, self.pair.server
+        self.translator = self.server
+        return self
+
+    def __exit__(self, *error):
+        return self.pair.__exit__(*error)
+
+
+class OnGateway:
+    """DNAT on a router, the only way between the two."""
+
+    def __init__(self, options):
+        version = 6 if options.ipv6 else 4
+        self.address, self.translated_address = SERVER[version], GATEWAY[version]
+        family, masquerade = "ip6" if options.ipv6 else "ip", options.gateway == "masquerade"
+        to, listen_on = host(self.address), host(self.translated_address)
+        self.rules = [f"{protocol} {listen_on}:{listen} to {to}:{port}" + " masquerade" * masquerade
+                      for protocol, port, listen in SERVICES]
+        self.nft = ([f"{family} daddr {self.translated_address} {protocol} dport {listen} "
+                     f"dnat {family} to {to}:{port}" for protocol, port, listen in SERVICES],
+                    ["ct status dnat masquerade"] * masquerade)
+        self.stack = contextlib.ExitStack()
+
+    def __enter__(self):
+        with contextlib.ExitStack() as stack:
+            self.client, self.translator, self.server = (stack.enter_context(Namespace(label))
+                                                         for label in "cgs")
+            veth(self.client, "eth0", both(CLIENT), self.translator, "wan0", both(GATEWAY))
+            veth(self.server, "eth0", both(SERVER), self.translator, "lan0", both(GATEWAY_LAN))
+            self.translator.sysctl("ipv4/ip_forward", 1)
+            self.translator.sysctl("ipv6/conf/all/forwarding", 1)
+            for version in (4, 6):
+                self.client.run("ip", "route", "add", "default", "via", GATEWAY[version])
+                self.server.run("ip", "route", "add", "default", "via", GATEWAY_LAN[version])
+            self.stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *error):
+        return self.stack.__exit__(*error)
+
+
+def nft_table(before, after):
+    """A table that translates before and after routing."""
+    chains = "".join(f"  chain {hook} {{ type nat hook {hook} priority {priority}; {'; '.join(lines)}; }}\n"
+                     for hook, priority, lines in (("prerouting", -100, before), ("postrouting", 100, after))
+                     if lines)
+    return f"table inet bench {{\n{chains}}}\n"
 
 
 class Way:
@@ -44,31 +111,32 @@ class Way:
 
     def __init__(self, name, options, work):
         self.name, self.options, self.work = name, options, work
-        self.redirected = name != "direct"
+        self.translated = name != "direct"
         self.stack = contextlib.ExitStack()
 
     def __enter__(self):
         with contextlib.ExitStack() as stack:
-            self.pair = stack.enter_context(Pair())
+            place = OnGateway if self.options.gateway else OnServer
+            net = self.net = stack.enter_context(place(self.options))
             self._tune()
             self.watched = [softirq_thread(self.options.cpu)]
             if self.name == "redirectd":
-                self.watched.append(stack.enter_context(Daemon(self.pair.server, *RULES)).process.pid)
+                self.watched.append(stack.enter_context(Daemon(net.translator, *net.rules)).process.pid)
             elif self.name == "nftables":
-                self.pair.server.run("nft", "-f", "-", input=NFT)
+                net.translator.run("nft", "-f", "-", input=nft_table(*net.nft))
             scratch = os.path.join(self.work, self.name)
             os.mkdir(scratch)
             with open(os.path.join(scratch, "index.html"), "w", encoding="utf-8") as f:
                 f.write("x" * 128)
-            nginx = stack.enter_context(Nginx(self.pair.server, 80, scratch, scratch))
+            nginx = stack.enter_context(Nginx(net.server, 80, scratch, scratch))
             self.watched.append(nginx.process.pid)
             for command in (["iperf3", "-s", "-p", "5201"], [f"{self.work}/packets", "serve", "7001"]):
-                server = self.pair.server.popen(*command, stdout=subprocess.DEVNULL,
+                server = net.server.popen(*command, stdout=subprocess.DEVNULL,
                                                 stderr=subprocess.DEVNULL)
                 stack.callback(stop, server)
                 self.watched.append(server.pid)
-            self.pair.server.wait_listening(5201)
-            self.pair.server.wait_listening(7001, "u")
+            net.server.wait_listening(5201)
+            net.server.wait_listening(7001, "u")
             self.stack = stack.pop_all()
         return self
 
@@ -77,7 +145,7 @@ class Way:
 
     def _tune(self):
         """Else TIME_WAIT is what is measured."""
-        for ns in (self.pair.client, self.pair.server):
+        for ns in (self.net.client, self.net.server):
             ns.sysctl("ipv4/tcp_max_tw_buckets", 1000)
             ns.sysctl("ipv4/ip_local_port_range", "'1024 65535'")
 
@@ -88,7 +156,7 @@ class Way:
     def load(self, *command):
         """Runs the load. Returns what it printed and the processor time of all that took part."""
         before = self.busy()
-        process = subprocess.Popen(self.pair.client.command(*command), stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(self.net.client.command(*command), stdout=subprocess.PIPE, text=True)
         with process.stdout:
             said = process.stdout.read()
         _, status, usage = os.wait4(process.pid, 0)
@@ -99,10 +167,10 @@ class Way:
 
     @property
     def address(self):
-        return Pair.SERVER6 if self.options.ipv6 else Pair.SERVER4
+        return self.net.translated_address if self.translated else self.net.address
 
     def wrk(self, *more):
-        url = f"http://{host(self.address)}:{HTTP[self.redirected]}/"
+        url = f"http://{host(self.address)}:{HTTP[self.translated]}/"
         said, seconds = self.load("wrk", "-t1", "-c16", f"-d{self.options.seconds}s", *more, url)
         if "Non-2xx" in said or "Socket errors" in said and not more:
             raise SystemExit(f"{self.name}: {said}")
@@ -115,16 +183,16 @@ class Way:
         return self.wrk()
 
     def packets(self):
-        said, seconds = self.load(f"{self.work}/packets", "burst", self.address, UDP[self.redirected],
+        said, seconds = self.load(f"{self.work}/packets", "burst", self.address, UDP[self.translated],
                                   self.options.seconds / SLICES, 64)
         return int(said) / seconds
 
     def round_trip(self):
-        return float(self.load(f"{self.work}/packets", "ping", self.address, UDP[self.redirected],
+        return float(self.load(f"{self.work}/packets", "ping", self.address, UDP[self.translated],
                                self.options.seconds / SLICES)[0])
 
     def gigabits(self):
-        said, seconds = self.load("iperf3", "-J", "-c", self.address, "-p", IPERF[self.redirected],
+        said, seconds = self.load("iperf3", "-J", "-c", self.address, "-p", IPERF[self.translated],
                                   "-t", self.options.seconds)
         return json.loads(said)["end"]["sum_received"]["bytes"] * 8 / 1e9 / seconds
 
@@ -195,6 +263,8 @@ def arguments():
     parser.add_argument("--seconds", type=int, default=3, help="of each single measurement")
     parser.add_argument("--cpu", default="0", help="the one CPU that everything shares")
     parser.add_argument("--ipv6", action="store_true")
+    parser.add_argument("--gateway", choices=("dnat", "masquerade"),
+                        help="through a router that translates the destination, or the source as well")
     parser.add_argument("--measures", nargs="+", choices=MEASURES, default=list(MEASURES))
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--json", metavar="FILE", help="write every figure there")
@@ -215,7 +285,7 @@ def main():
         result = report(measure(options, work))
     document = {"schema": 1, "machine": f"{platform.system()} {platform.release()} {platform.machine()}",
                 "rounds": options.rounds, "seconds": options.seconds, "family": 6 if options.ipv6 else 4,
-                "figures": result}
+                "gateway": options.gateway, "figures": result}
     if options.json:
         with open(options.json, "w", encoding="utf-8") as f:
             json.dump(document, f, indent=2)
