@@ -59,6 +59,8 @@ class OnServer:
         self.pair.__enter__()
         self.client, self.server = self.pair.client, self.pair.server
         self.translator = self.server
+        # nft's redirect may take any of an interface's addresses; the UDP service answers from the first.
+        self.server.run("ip", "address", "delete", f"{Pair.OTHER6}/64", "dev", "eth0")
         return self
 
     def __exit__(self, *error):
