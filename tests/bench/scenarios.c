@@ -60,9 +60,8 @@ static const struct look from_targets = {&clients, &targets, TARGET, true};
 
 static void one_port_each(unsigned number, char *buffer, size_t size)
 {
-	unsigned port = number + 1;
+	unsigned port = number + (number < TARGET - 1 ? 1 : 2); /* not TARGET itself */
 
-	port += port >= TARGET; /* which would be redirected to itself */
 	snprintf(buffer, size, "tcp %u to %u", port, TARGET);
 }
 
@@ -72,15 +71,18 @@ static void one_address_each(unsigned number, char *buffer, size_t size)
 		 TARGET);
 }
 
+/* IPv4 and IPv6 by turns. */
 static void one_target_each(unsigned number, char *buffer, size_t size)
 {
-	const char *before = number & 1 ? "[2001:db8::" : "", *behind = number & 1 ? "]" : "";
+	static const char ipv4[] = "tcp+udp 198.18.0.%u:%u to 198.19.0.%u:%u snat 198.51.100.1";
+	static const char ipv6[] = "tcp+udp [2001:db8::198.18.0.%u]:%u to "
+				   "[2001:db8::198.19.0.%u]:%u snat 2001:db8::198.51.100.1";
+	unsigned n = number / 2;
 
-	number >>= 1;
-	snprintf(buffer, size,
-		 "tcp+udp %s198.18.0.%u%s:%u to %s198.19.0.%u%s:%u snat %s198.51.100.1", before,
-		 number, behind, SERVICE, before, number, behind, TARGET,
-		 *before ? before + 1 : before);
+	if (number & 1)
+		snprintf(buffer, size, ipv6, n, SERVICE, n, TARGET);
+	else
+		snprintf(buffer, size, ipv4, n, SERVICE, n, TARGET);
 }
 
 static const char *const redirect_texts[] = {
