@@ -10,21 +10,20 @@ import contextlib
 import errno
 import hashlib
 import socket
-import struct
 
 import pytest
 
-from netns import DEADLINE, Namespace, eventually, family_of, host, set_offloads, veth
+from gateway import NARROW, learned_mtu, narrow
+from netns import Namespace, eventually, family_of, host, set_offloads, veth
+from packets import TIME_EXCEEDED, IcmpErrors, Ip, l4_holds
 from peers import Nginx, Upload, curl, random_file, udp_refused, upload
 from redirectd import Daemon
 
 SIZE = 2 << 20
-NARROW = 1300
 CLIENTS = {4: "198.51.100.1", 6: "2001:db8:c::1"}
 SERVERS = {4: "192.0.2.1", 6: "2001:db8::1"}
 ROUTERS = {4: "198.51.100.254", 6: "2001:db8:c::fe"}  # as the client sees it
 FAMILIES = pytest.mark.parametrize("family", [4, 6], ids=["ipv4", "ipv6"])
-UDP_HEADER, TCP_HEADER = 8, 20
 
 
 class Path:
@@ -64,23 +63,8 @@ class Path:
     def __exit__(self, *error):
         return self.stack.__exit__(*error)
 
-    @contextlib.contextmanager
     def narrow(self, interface):
-        """The router's cable there takes only small packets; nobody else knows."""
-        ends = (self.client, self.server)
-        try:
-            self.router.run("ip", "link", "set", interface, "mtu", NARROW)
-            yield
-        finally:
-            self.router.run("ip", "link", "set", interface, "mtu", 1500)
-            for ns in ends:
-                ns.run("ip", "-4", "route", "flush", "cache")
-                ns.run("ip", "-6", "route", "flush", "cache")
-
-
-def learned_mtu(ns, address):
-    words = ns.run("ip", "route", "get", address).stdout.split()
-    return int(words[words.index("mtu") + 1]) if "mtu" in words else None
+        return narrow(self.router, interface, self.client, self.server)
 
 
 def errors(daemon):
@@ -165,54 +149,6 @@ class TestClosedPort:
         assert errors(net.daemon) == before + 1
 
 
-class Listener:
-    """A raw socket of the client that waits for one time exceeded, and what that quotes."""
-
-    def __init__(self, ns, family):
-        self.family = family
-        with ns.entered():
-            if family == 4:
-                self.socket = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
-            else:
-                self.socket = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
-        self.socket.settimeout(DEADLINE)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.socket.close()
-
-    def quote(self):
-        """Who sent the error, and the IP packet in it; the error's checksum has to be right."""
-        while True:
-            data, sender = self.socket.recvfrom(2048)
-            message = data[(data[0] & 15) * 4:] if self.family == 4 else data
-            if message[0] != (11 if self.family == 4 else 3):
-                continue  # neighbour discovery
-            if self.family == 4:  # ICMPv6's the kernel has looked at
-                assert checksum(message) == 0
-            return sender[0], message[8:]
-
-
-def checksum(data):
-    data += b"\0" * (len(data) % 2)
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xffff) + (total >> 16)
-    return ~total & 0xffff
-
-
-def split(quote, family):
-    """Ports of a quoted packet, and whether its L4 checksum holds."""
-    header = (quote[0] & 15) * 4 if family == 4 else 40
-    protocol = quote[9] if family == 4 else quote[6]
-    addresses = quote[12:20] if family == 4 else quote[8:40]
-    l4 = quote[header:]
-    pseudo = addresses + struct.pack("!II", len(l4), protocol)
-    return protocol, struct.unpack_from("!HH", l4), checksum(pseudo + l4) == 0
-
-
 def probe(ns, family, kind, port):
     """One packet that the first router ends. Returns the socket, connected or about to be."""
     address = SERVERS[family]
@@ -233,14 +169,15 @@ KINDS = pytest.mark.parametrize("kind", [socket.SOCK_DGRAM, socket.SOCK_STREAM],
 
 
 def assert_time_exceeded(path, family, kind, port):
-    with Listener(path.client, family) as listener, probe(path.client, family, kind, port) as sender:
-        router, quote = listener.quote()
-        assert router == ROUTERS[family]
-        protocol, ports, holds = split(quote, family)
-        assert protocol == (17 if kind == socket.SOCK_DGRAM else 6)
-        assert ports == (sender.getsockname()[1], port)
-        # With offloads the client's checksum is not made yet where the router quotes it.
-        assert holds or path.offloads
+    with IcmpErrors(path.client, family, TIME_EXCEEDED[family]) as heard:
+        with probe(path.client, family, kind, port) as sender:
+            router, quote = heard.quote()
+            packet = Ip(quote)
+            assert router == ROUTERS[family]
+            assert packet.protocol == (17 if kind == socket.SOCK_DGRAM else 6)
+            assert packet.ports == (sender.getsockname()[1], port)
+            # With offloads the client's checksum is not made yet where the router quotes it.
+            assert l4_holds(packet) or path.offloads
 
 
 class TestTimeExceeded:
