@@ -23,6 +23,7 @@ class TcpEcho:
         self.listener = ns.listen("::", port)
         self.greeting = greeting
         self.connections = []
+        self.peers = []  # (address, port) of each client, as the server sees it
         self.thread = threading.Thread(target=self._accept, daemon=True)
 
     def __enter__(self):
@@ -39,12 +40,13 @@ class TcpEcho:
     def _accept(self):
         while True:
             try:
-                connection, _ = self.listener.accept()
+                connection, peer = self.listener.accept()
             except TimeoutError:
                 continue
             except OSError:
                 return
             self.connections.append(connection)
+            self.peers.append((peer[0].removeprefix("::ffff:"), peer[1]))
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection):
@@ -61,7 +63,7 @@ class UdpEcho:
 
     def __init__(self, ns, address, port, tag=b"echo:"):
         self.socket = ns.listen(address, port, socket.SOCK_DGRAM)
-        self.socket.settimeout(0.2)
+        self.socket.settimeout(0.05)
         self.tag = tag
         self.seen = []
         self.ended = False
@@ -85,10 +87,12 @@ class UdpEcho:
 
 
 class Nginx:
-    """A real web server over a folder, both families."""
+    """A real web server over a folder, both families; with TLS by key.pem and cert.pem of a folder."""
 
-    def __init__(self, ns, port, folder, scratch):
+    def __init__(self, ns, port, folder, scratch, tls=None):
         self.ns, self.port = ns, port
+        ssl = (f"ssl_certificate {tls}/cert.pem; ssl_certificate_key {tls}/key.pem; "
+               "ssl_protocols TLSv1.2 TLSv1.3;") if tls else ""
         self.configuration = os.path.join(scratch, f"nginx-{port}.conf")
         with open(self.configuration, "w", encoding="utf-8") as f:
             f.write(f"""
@@ -99,7 +103,7 @@ http {{
     client_body_temp_path {scratch}/nginx-body; proxy_temp_path {scratch}/nginx-proxy;
     fastcgi_temp_path {scratch}/nginx-fcgi; uwsgi_temp_path {scratch}/nginx-uwsgi;
     scgi_temp_path {scratch}/nginx-scgi;
-    server {{ listen [::]:{port} ipv6only=off backlog=4096; root {folder}; }}
+    server {{ listen [::]:{port} ipv6only=off backlog=4096{' ssl' if tls else ''}; {ssl} root {folder}; }}
 }}
 """)
 

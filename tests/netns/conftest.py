@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What every end to end test stands on: root, the built programs, bpffs, real peers.
 
-Each class of tests gets namespaces of its own. With CI=true a tool that is missing is a failure.
+Each class of tests gets namespaces of its own, those about address translation each module. With CI=true a tool that is missing is a failure.
 """
 
 import os
@@ -14,11 +14,14 @@ import pytest
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), "lib"))
 
+from engines import ENGINES  # noqa: E402  pylint: disable=wrong-import-position
+from gateway import OFFLOADS, Gateway  # noqa: E402  pylint: disable=wrong-import-position
 from netns import Pair  # noqa: E402  pylint: disable=wrong-import-position
 from redirectd import BPFFS, REDIRECTCTL, REDIRECTD  # noqa: E402  pylint: disable=wrong-import-position
 
 TOOLS = ("ip", "tc", "nsenter", "curl", "nginx", "socat", "iperf3", "tcpdump", "nft", "ethtool", "ss",
-         "bpftool", "systemd-socket-activate", "setpriv")
+         "bpftool", "systemd-socket-activate", "setpriv", "traceroute", "openssl", "dig", "dnsmasq",
+         "redis-cli", "ssh", "ssh-keygen", "dropbear", "dropbearkey")
 
 
 def pytest_configure(config):
@@ -66,3 +69,22 @@ def plain_pair():
 def any_pair(request):
     with Pair(offloads=request.param) as p:
         yield p
+
+
+@pytest.fixture(scope="module")
+def gateway():
+    """Client, gateway, backends and the routers between them; offloads as veth has them."""
+    with Gateway() as g:
+        yield g
+
+
+@pytest.fixture(scope="module", params=OFFLOADS)
+def any_gateway(request):
+    with Gateway(request.param) as g:
+        yield g
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def engine(request):
+    """What translates: nftables, which shows that the test is right, and redirectd."""
+    return ENGINES[request.param]
