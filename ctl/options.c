@@ -277,6 +277,7 @@ static const char *const format_names[] = {
 	[OUTPUT_TABLE] = "table",
 	[OUTPUT_RULES] = "rules",
 	[OUTPUT_JSON] = "json",
+	[OUTPUT_OPENMETRICS] = "openmetrics",
 };
 #define N_FORMATS (sizeof(format_names) / sizeof(format_names[0]))
 

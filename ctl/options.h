@@ -84,6 +84,7 @@ enum output_format {
 	OUTPUT_TABLE,
 	OUTPUT_RULES,
 	OUTPUT_JSON,
+	OUTPUT_OPENMETRICS,
 };
 
 /*

@@ -109,15 +109,12 @@ static enum exit_code print_answer(const struct options *o, const json_t *answer
 
 	if (!json_is_array(rules))
 		return failure_set(f, CTL_FAILED, "the daemon's answer has no rules");
-	switch (format) {
-	case OUTPUT_JSON:
+	if (format == OUTPUT_JSON) {
 		output_json(answer, stdout);
 		return CTL_DONE;
-	case OUTPUT_RULES:
-		return print_rules(rules, f);
-	case OUTPUT_TABLE:
-		break;
 	}
+	if (format == OUTPUT_RULES)
+		return print_rules(rules, f);
 	if (json_array_size(rules) > 0)
 		return print_table(rules, f);
 	if (!options_has(o, OPTION_QUIET))

@@ -6,6 +6,7 @@
 #include "ctl/call.h"
 #include "ctl/options.h"
 #include "ctl/output-json.h"
+#include "ctl/output-openmetrics.h"
 #include "ctl/output-table.h"
 #include "ctl/output-text.h"
 #include "ctl/verbs.h"
@@ -118,15 +119,47 @@ static void print_stats(const json_t *answer)
 	table_print(t, text_columns(stdout), stdout);
 }
 
+static enum exit_code ask(struct client *c, const char *method, json_t **ret, struct failure *f)
+{
+	enum exit_code code = client_send(c, method, NULL, false, f);
+
+	return code == CTL_DONE ? client_receive(c, ret, NULL, f) : code;
+}
+
+/* Three questions on one connection; printed only when all of it is there. */
+static enum exit_code print_openmetrics(const struct options *o, struct failure *f)
+{
+	_cleanup_(client_freep) struct client *c = NULL;
+	json_t *stats = NULL, *list = NULL, *status = NULL;
+	enum exit_code code = client_open(options_socket(o), &c, f);
+
+	if (code == CTL_DONE)
+		code = ask(c, "io.redirectd.Stats", &stats, f);
+	if (code == CTL_DONE)
+		code = ask(c, "io.redirectd.List", &list, f);
+	if (code == CTL_DONE)
+		code = ask(c, "io.redirectd.Status", &status, f);
+	if (code == CTL_DONE)
+		output_openmetrics(stats, list, status, stdout);
+	json_decref(stats);
+	json_decref(list);
+	json_decref(status);
+	return code;
+}
+
 enum exit_code verb_stats(const struct options *o, struct failure *f)
 {
 	enum output_format format;
 	json_t *answer = NULL;
 	enum exit_code code;
 
-	code = options_output(o, 1u << OUTPUT_TABLE | 1u << OUTPUT_JSON, &format, f);
-	if (code == CTL_DONE)
-		code = client_call(options_socket(o), "io.redirectd.Stats", NULL, &answer, f);
+	code = options_output(o, 1u << OUTPUT_TABLE | 1u << OUTPUT_JSON | 1u << OUTPUT_OPENMETRICS,
+			      &format, f);
+	if (code != CTL_DONE)
+		return code;
+	if (format == OUTPUT_OPENMETRICS)
+		return print_openmetrics(o, f);
+	code = client_call(options_socket(o), "io.redirectd.Stats", NULL, &answer, f);
 	if (code == CTL_DONE && format == OUTPUT_JSON)
 		output_json(answer, stdout);
 	else if (code == CTL_DONE)

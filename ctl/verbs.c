@@ -80,7 +80,9 @@ static const char list_details[] =
 	"FORMAT is table (the default), rules (one rule a line, to be typed back or put\n"
 	"behind `redirect` in the configuration) or json.\n";
 
-static const char stats_details[] = "FORMAT is table (the default) or json.\n";
+static const char stats_details[] =
+	"FORMAT is table (the default), json, or openmetrics: the text that Prometheus scrapes,\n"
+	"with each rule's counters beside the totals.\n";
 
 static const char check_details[] =
 	"Reads the file, and what it includes, as the daemon would, and reports every error.\n"
