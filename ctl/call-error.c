@@ -21,6 +21,8 @@ static const struct error_info error_table[] = {
 	{"io.redirectd.TooManyFlows", CTL_FAILED, NULL, "too many flows for one reply"},
 	{"org.varlink.service.PermissionDenied", CTL_DENIED, NULL,
 	 "permission denied: only root and members of group redirectd may change anything"},
+	{"org.varlink.service.ExpectedMore", CTL_FAILED, NULL,
+	 "the method answers with a stream only: ask with --more"},
 	{"org.varlink.service.MethodNotFound", CTL_FAILED, "method",
 	 "the daemon knows no method \"%s\""},
 	{"org.varlink.service.MethodNotImplemented", CTL_FAILED, "method",

@@ -99,6 +99,13 @@ struct client *client_free(struct client *c)
 	return NULL;
 }
 
+void client_wait_forever(struct client *c)
+{
+	const struct timeval never = {0};
+
+	setsockopt(c->fd, SOL_SOCKET, SO_RCVTIMEO, &never, sizeof(never));
+}
+
 static enum exit_code fail_io(int error, struct failure *f)
 {
 	if (error == EAGAIN)

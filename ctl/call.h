@@ -22,6 +22,9 @@ enum exit_code client_open(const char *path, struct client **ret, struct failure
 struct client *client_free(struct client *c); /* takes NULL, returns NULL */
 DEFINE_CLEANUP(struct client, client_free)
 
+/* From now on receiving waits for as long as it takes. */
+void client_wait_forever(struct client *c);
+
 /* Sends a call; `parameters` is borrowed, NULL: none. With `more` several replies may follow. */
 enum exit_code client_send(struct client *c, const char *method, const json_t *parameters,
 			   bool more, struct failure *f);

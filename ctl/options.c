@@ -36,6 +36,8 @@ const struct option_info option_table[OPTION_COUNT] = {
 	[OPTION_DPORT] = {OPTIONS_FILTER, 0, "dport", "N", "only to this port, before redirection"},
 	[OPTION_STATE] = {OPTIONS_FILTER, 0, "state", "STATE", "only in this state"},
 	[OPTION_RULE] = {OPTIONS_FILTER, 0, "rule", "ID|NAME", "only flows of this rule"},
+	[OPTION_PACKETS] = {OPTIONS_MONITOR, 0, "packets", "[=N]",
+			    "also sampled packets, one in N (1024)"},
 	[OPTION_MORE] = {OPTIONS_MORE, 0, "more", NULL, "ask for a stream of replies"},
 	[OPTION_FILE] = {OPTIONS_APPLY, 'f', "file", "FILE|-",
 			 "the rules; default: standard input"},
@@ -136,8 +138,9 @@ static void unknown_option(struct reader *r, const char *word, const char *close
 static void set_value(struct reader *r, int id, const char *written, const char *attached)
 {
 	const struct option_info *info = &option_table[id];
+	bool may_have = info->argument && info->argument[0] == '[';
 
-	if (!info->argument) {
+	if (!info->argument || (may_have && !attached)) {
 		if (attached && first_error(r))
 			failure_set(r->failure, CTL_USAGE, "%s takes no argument", written);
 		r->options->values[id] = "";

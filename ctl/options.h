@@ -34,6 +34,7 @@ enum option_id {
 	OPTION_FILE,
 	OPTION_REPLACE,
 	OPTION_CONFIRM,
+	OPTION_PACKETS,
 	OPTION_COUNT,
 };
 
@@ -44,13 +45,14 @@ enum option_group {
 	OPTIONS_FILTER = 1 << 1,
 	OPTIONS_MORE = 1 << 2,
 	OPTIONS_APPLY = 1 << 3,
+	OPTIONS_MONITOR = 1 << 4,
 };
 
 struct option_info {
 	enum option_group group;
 	char letter;	      /* 0: none */
 	const char *name;     /* without the dashes */
-	const char *argument; /* NULL: takes none */
+	const char *argument; /* NULL: takes none; "[=…]": may have one, behind `=` */
 	const char *help;
 };
 

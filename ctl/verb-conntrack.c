@@ -3,118 +3,12 @@
  * `conntrack list` and `conntrack count`. A list arrives in parts and leaves as it arrives: memory
  * stays flat however many flows there are.
  */
-#include <ctype.h>
-#include <errno.h>
-#include <string.h>
-
 #include "ctl/call.h"
+#include "ctl/filter.h"
 #include "ctl/options.h"
 #include "ctl/output-conntrack.h"
 #include "ctl/output-json.h"
 #include "ctl/verbs.h"
-#include "shared/addr.h"
-#include "shared/words.h"
-
-static const char *const protocol_names[] = {"tcp", "udp"};
-static const char *const state_names[] = {
-	"SYN_SENT", "SYN_RECV",	 "ESTABLISHED", "FIN_WAIT",  "CLOSE_WAIT",
-	"LAST_ACK", "TIME_WAIT", "CLOSE",	"UNREPLIED", "REPLIED",
-};
-
-#define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
-
-/* A word of a fixed set, in any letter case. */
-static enum exit_code set_word(json_t *parameters, const char *key, const char *value,
-			       const char *const *words, size_t n_words, struct failure *f)
-{
-	const char *closest;
-	size_t i;
-
-	for (i = 0; i < n_words; i++)
-		if (strcasecmp(words[i], value) == 0) {
-			json_object_set_new(parameters, key, json_string(words[i]));
-			return CTL_DONE;
-		}
-	closest = words_closest(value, strlen(value), words, n_words);
-	return failure_set(f, CTL_USAGE, "unknown %s \"%s\"%s%s%s", key, value,
-			   closest ? "; did you mean \"" : "", closest ? closest : "",
-			   closest ? "\"?" : "");
-}
-
-static enum exit_code set_protocol(json_t *parameters, const char *key, const char *value,
-				   struct failure *f)
-{
-	return set_word(parameters, key, value, protocol_names, ARRAY_SIZE(protocol_names), f);
-}
-
-static enum exit_code set_state(json_t *parameters, const char *key, const char *value,
-				struct failure *f)
-{
-	return set_word(parameters, key, value, state_names, ARRAY_SIZE(state_names), f);
-}
-
-static enum exit_code set_address(json_t *parameters, const char *key, const char *value,
-				  struct failure *f)
-{
-	struct ip_prefix prefix;
-
-	if (ip_prefix_parse(value, &prefix) < 0)
-		return failure_set(f, CTL_USAGE, "--%s %s: not an address or prefix", key, value);
-	json_object_set_new(parameters, key, json_string(value));
-	return CTL_DONE;
-}
-
-static enum exit_code set_port(json_t *parameters, const char *key, const char *value,
-			       struct failure *f)
-{
-	unsigned long port;
-	char *end;
-
-	errno = 0;
-	port = strtoul(value, &end, 10);
-	if (errno || !isdigit((unsigned char)*value) || *end || port < 1 || port > UINT16_MAX)
-		return failure_set(f, CTL_USAGE, "--%s %s: not a port from 1 to 65535", key, value);
-	json_object_set_new(parameters, key, json_integer((json_int_t)port));
-	return CTL_DONE;
-}
-
-static enum exit_code set_rule(json_t *parameters, const char *key, const char *value,
-			       struct failure *f)
-{
-	if (json_object_set_new(parameters, key, json_string(value)) < 0)
-		return failure_set(f, CTL_USAGE, "--%s: the name is not UTF-8", key);
-	return CTL_DONE;
-}
-
-static const struct {
-	enum option_id option;
-	const char *key;
-	enum exit_code (*set)(json_t *parameters, const char *key, const char *value,
-			      struct failure *f);
-} filter_table[] = {
-	{OPTION_PROTOCOL, "protocol", set_protocol},
-	{OPTION_SRC, "src", set_address},
-	{OPTION_DST, "dst", set_address},
-	{OPTION_SPORT, "sport", set_port},
-	{OPTION_DPORT, "dport", set_port},
-	{OPTION_STATE, "state", set_state},
-	{OPTION_RULE, "rule", set_rule},
-};
-
-/* The parameters that the options ask for; the caller drops them. */
-static enum exit_code make_filter(const struct options *o, json_t *parameters, struct failure *f)
-{
-	size_t i;
-
-	for (i = 0; i < ARRAY_SIZE(filter_table); i++) {
-		const char *value = o->values[filter_table[i].option];
-
-		if (value &&
-		    filter_table[i].set(parameters, filter_table[i].key, value, f) != CTL_DONE)
-			return f->code;
-	}
-	return CTL_DONE;
-}
 
 static enum exit_code print_flow(const json_t *flow, struct json_stream *stream, struct failure *f)
 {
@@ -194,7 +88,7 @@ static enum exit_code stream_flows(const struct options *o, const json_t *parame
 enum exit_code verb_conntrack_list(const struct options *o, struct failure *f)
 {
 	json_t *parameters = json_object();
-	enum exit_code code = make_filter(o, parameters, f);
+	enum exit_code code = filter_make(o, parameters, f);
 
 	if (code == CTL_DONE)
 		code = stream_flows(o, parameters, f);
@@ -218,7 +112,7 @@ static enum exit_code print_count(const struct options *o, const json_t *answer,
 enum exit_code verb_conntrack_count(const struct options *o, struct failure *f)
 {
 	json_t *parameters = json_object(), *answer = NULL;
-	enum exit_code code = make_filter(o, parameters, f);
+	enum exit_code code = filter_make(o, parameters, f);
 
 	if (code == CTL_DONE)
 		code = client_call(options_socket(o), "io.redirectd.ConntrackCount", parameters,

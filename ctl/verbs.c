@@ -94,6 +94,11 @@ static const char conntrack_details[] =
 	"STATE is one of nf_conntrack's: SYN_SENT SYN_RECV ESTABLISHED FIN_WAIT CLOSE_WAIT\n"
 	"LAST_ACK TIME_WAIT CLOSE; for UDP: UNREPLIED REPLIED.\n";
 
+static const char monitor_details[] =
+	"A line for each event, until Ctrl-C: NEW and DESTROY of flows that fit the filters, with\n"
+	"--packets also PACKET, sampled. -j prints a JSON object a line. Events that were lost,\n"
+	"because they came too fast, are told.\n";
+
 static const char call_details[] =
 	"METHOD without a dot is one of io.redirectd; JSON is the object of its parameters.\n"
 	"Each reply is printed as it came, one a line.\n"
@@ -130,6 +135,8 @@ const struct verb verb_table[] = {
 	 OPTIONS_FILTER, verb_conntrack_count},
 	{"stats", "", "show the counters of the datapath", stats_details, 0, 0, OPTIONS_OUTPUT,
 	 verb_stats},
+	{"monitor", "", "print flows as they begin and end", monitor_details, 0, 0,
+	 OPTIONS_FILTER | OPTIONS_MONITOR, verb_monitor},
 	{"status", "", "show how the daemon is doing", NULL, 0, 0, 0, verb_status},
 	{"call", "METHOD [JSON]", "call a method of the control socket", call_details, 1, 2,
 	 OPTIONS_MORE, verb_call},
@@ -234,7 +241,8 @@ static void print_option(const struct option_info *info, unsigned groups, FILE *
 	letter[1] = info->letter;
 	if (!info->letter || is_hidden(info, groups))
 		strcpy(letter, "   ");
-	snprintf(name, sizeof(name), "--%s%s%s", info->name, info->argument ? " " : "",
+	snprintf(name, sizeof(name), "--%s%s%s", info->name,
+		 info->argument && info->argument[0] != '[' ? " " : "",
 		 info->argument ? info->argument : "");
 	fprintf(out, "  %s %-20s %s\n", letter, name, info->help);
 }

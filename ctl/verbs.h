@@ -58,6 +58,8 @@ enum exit_code verb_show(const struct options *o, struct failure *f);
 /* verb-conntrack.c */
 enum exit_code verb_conntrack_list(const struct options *o, struct failure *f);
 enum exit_code verb_conntrack_count(const struct options *o, struct failure *f);
+/* verb-monitor.c */
+enum exit_code verb_monitor(const struct options *o, struct failure *f);
 /* verb-status.c */
 enum exit_code verb_stats(const struct options *o, struct failure *f);
 enum exit_code verb_status(const struct options *o, struct failure *f);

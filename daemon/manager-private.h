@@ -17,7 +17,7 @@
 struct apply;
 struct attach;
 struct config;
-struct events;
+struct events_print;
 struct links;
 struct server;
 
@@ -38,6 +38,7 @@ struct manager {
 	struct ruleset *rules;
 	struct server *server;
 	struct events *events;
+	struct events_print *events_print; /* NULL: without -v */
 
 	bool started;	    /* the rules are in force */
 	bool links_changed; /* names of interfaces mean others than when the rules were applied */

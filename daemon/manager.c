@@ -12,6 +12,7 @@
 #include "daemon/apply.h"
 #include "daemon/attach.h"
 #include "daemon/datapath.h"
+#include "daemon/events-print.h"
 #include "daemon/events.h"
 #include "daemon/links.h"
 #include "daemon/manager-private.h"
@@ -302,12 +303,10 @@ static int start_rules(struct manager *m)
 
 static int start_events(struct manager *m)
 {
-	int r;
+	int r = events_new(m->event, m->datapath, &m->events);
 
-	datapath_config(m->datapath)->events = 0; /* a former daemon may have died listening */
-	if (!m->options->verbosity)
-		return 0;
-	r = events_new(m->event, m->datapath, m->options->verbosity, &m->events);
+	if (r >= 0 && m->options->verbosity)
+		r = events_print_new(m->events, m->options->verbosity, &m->events_print);
 	if (r < 0)
 		log_error("cannot listen to flow events: %s", strerror(-r));
 	return r;
@@ -387,6 +386,7 @@ struct manager *manager_free(struct manager *m)
 	if (!m)
 		return NULL;
 	server_free(m->server);
+	events_print_free(m->events_print);
 	events_free(m->events);
 	links_free(m->links);
 	if (m->ending == ENDING_STOP) {

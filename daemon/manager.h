@@ -18,6 +18,7 @@
 
 struct config;
 struct config_text;
+struct events;
 struct manager;
 struct options;
 
@@ -85,6 +86,7 @@ int manager_save(struct manager *m, bool dry_run, struct diag *diag, struct save
 /* Views; valid until the next call into the manager. */
 const struct ruleset *manager_ruleset(const struct manager *m);
 struct datapath *manager_datapath(struct manager *m);
+struct events *manager_events(struct manager *m);
 /* Interfaces that rules without `on` apply to; 0 entries: every interface. */
 const char *const *manager_interfaces(struct manager *m, size_t *ret_n);
 /* Sums of every rule, by the order of manager_ruleset()->entries; the array belongs to m. */

@@ -30,6 +30,9 @@ static bool parameter_set(const struct parameter *p, const json_t *value, char *
 	case PARAMETER_ARRAY:
 		*(const json_t **)(void *)to = value;
 		return json_is_array(value);
+	case PARAMETER_COUNT:
+		*(uint32_t *)(void *)to = (uint32_t)number;
+		return json_is_integer(value) && number >= 1 && number <= UINT32_MAX;
 	}
 	return false;
 }
@@ -52,6 +55,9 @@ static void parameter_unset(const struct parameter *p, char *to)
 		break;
 	case PARAMETER_ARRAY:
 		*(const json_t **)(void *)to = NULL;
+		break;
+	case PARAMETER_COUNT:
+		*(uint32_t *)(void *)to = 0;
 		break;
 	}
 }

@@ -17,6 +17,7 @@ enum parameter_type {
 	PARAMETER_BOOL,	   /* bool; false: not given */
 	PARAMETER_PORT,	   /* int32_t, 0..65535; METHODS_NO_PORT: not given */
 	PARAMETER_SECONDS, /* uint32_t, 1..METHODS_SECONDS_MAX; 0: not given */
+	PARAMETER_COUNT,   /* uint32_t, 1 or more; 0: not given */
 	PARAMETER_ARRAY,   /* json_t *, borrowed; NULL: not given */
 };
 

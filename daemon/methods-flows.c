@@ -5,134 +5,22 @@
  * changes meanwhile: each flow that lives through the whole walk is seen once.
  */
 #include <errno.h>
-#include <net/if.h>
-#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "daemon/flows.h"
 #include "daemon/manager.h"
 #include "daemon/methods-common.h"
+#include "daemon/methods-filter.h"
 #include "daemon/methods-handlers.h"
-#include "daemon/ruleset.h"
 #include "shared/cleanup.h"
 #include "shared/rule-json.h"
 #include "shared/varlink.h"
 
-#define FLOWS_PER_REPLY	  256  /* with `more` */
-#define FLOWS_ONE_REPLY	  4096 /* without */
-#define FLOWS_PER_TURN	  1024
-#define RECORDS_PER_CALL  8192
-#define INTERFACES_CACHED 16
-
-/* ---- what is asked for ---- */
-
-struct flow_parameters {
-	const char *protocol, *src, *dst, *state, *rule;
-	int32_t sport, dport;
-};
-
-static const struct parameter flow_parameters[] = {
-	{"protocol", PARAMETER_STRING, false, offsetof(struct flow_parameters, protocol)},
-	{"src", PARAMETER_STRING, false, offsetof(struct flow_parameters, src)},
-	{"dst", PARAMETER_STRING, false, offsetof(struct flow_parameters, dst)},
-	{"sport", PARAMETER_PORT, false, offsetof(struct flow_parameters, sport)},
-	{"dport", PARAMETER_PORT, false, offsetof(struct flow_parameters, dport)},
-	{"state", PARAMETER_STRING, false, offsetof(struct flow_parameters, state)},
-	{"rule", PARAMETER_STRING, false, offsetof(struct flow_parameters, rule)},
-	{NULL, PARAMETER_STRING, false, 0},
-};
-
-struct flow_filter {
-	uint8_t protocol;	   /* 0: any */
-	struct ip_prefix src, dst; /* family 0: any */
-	int32_t sport, dport;	   /* METHODS_NO_PORT: any */
-	enum flow_state state;	   /* FLOW_FREE: any */
-	uint32_t rule;		   /* RULE_ID_NONE: any */
-	/*
-	 * The id is in no ruleset: that of a rule removed meanwhile whose flows go on, or a
-	 * mistake. Which of the two shows when the walk has met such a flow or not.
-	 */
-	bool rule_unknown;
-};
-
-static bool filter_set_protocol(struct flow_filter *f, const char *name)
-{
-	static const struct {
-		const char *name;
-		uint8_t protocol;
-	} protocols[] = {{"tcp", IPPROTO_TCP}, {"udp", IPPROTO_UDP}};
-
-	for (size_t i = 0; name && i < sizeof(protocols) / sizeof(protocols[0]); i++)
-		if (strcasecmp(name, protocols[i].name) == 0)
-			f->protocol = protocols[i].protocol;
-	return !name || f->protocol;
-}
-
-static bool filter_set_state(struct flow_filter *f, const char *name)
-{
-	for (int s = FLOW_FREE + 1; name && s < FLOW_STATE_COUNT; s++)
-		if (strcasecmp(name, flow_state_name((enum flow_state)s)) == 0)
-			f->state = (enum flow_state)s;
-	return !name || f->state != FLOW_FREE;
-}
-
-static bool filter_set_prefix(struct ip_prefix *p, const char *text)
-{
-	return !text || ip_prefix_parse(text, p) == 0;
-}
-
-/* The name of the parameter that makes no sense; NULL: none. */
-static const char *filter_read(struct flow_filter *f, const struct flow_parameters *p)
-{
-	*f = (struct flow_filter){.sport = p->sport, .dport = p->dport};
-	if (!filter_set_protocol(f, p->protocol))
-		return "protocol";
-	if (!filter_set_prefix(&f->src, p->src))
-		return "src";
-	if (!filter_set_prefix(&f->dst, p->dst))
-		return "dst";
-	if (!filter_set_state(f, p->state))
-		return "state";
-	return NULL;
-}
-
-/* False: no rule like that. */
-static bool filter_set_rule(struct flow_filter *f, const struct ruleset *rules, const char *rule)
-{
-	const struct ruleset_entry *entry = rule ? ruleset_find(rules, rule) : NULL;
-	unsigned long long id;
-	char *end;
-
-	if (!rule)
-		return true;
-	f->rule_unknown = !entry;
-	if (entry) {
-		f->rule = entry->id;
-		return true;
-	}
-	if (rule[0] < '1' || rule[0] > '9')
-		return false;
-	errno = 0;
-	id = strtoull(rule, &end, 10);
-	if (errno || *end || id > UINT32_MAX)
-		return false;
-	f->rule = (uint32_t)id;
-	return true;
-}
-
-static bool filter_fits(const struct flow_filter *f, const struct flow_view *v)
-{
-	const struct flow_tuple *t = &v->original;
-
-	return (!f->rule || f->rule == v->rule) && (!f->protocol || f->protocol == v->protocol) &&
-	       (!f->state || f->state == v->state) &&
-	       (f->sport == METHODS_NO_PORT || f->sport == t->sport) &&
-	       (f->dport == METHODS_NO_PORT || f->dport == t->dport) &&
-	       (!f->src.family || ip_prefix_contains(&f->src, &t->src)) &&
-	       (!f->dst.family || ip_prefix_contains(&f->dst, &t->dst));
-}
+#define FLOWS_PER_REPLY	 256  /* with `more` */
+#define FLOWS_ONE_REPLY	 4096 /* without */
+#define FLOWS_PER_TURN	 1024
+#define RECORDS_PER_CALL 8192
 
 /* ---- the walk ---- */
 
@@ -145,11 +33,7 @@ struct walk {
 	bool rule_seen;
 	json_t *flows; /* those of the reply in the making; NULL: only counted */
 	size_t matched;
-	struct {
-		uint32_t ifindex;
-		char name[IF_NAMESIZE];	 /* empty: gone */
-	} interfaces[INTERFACES_CACHED]; /* names for the reply in the making */
-	size_t n_interfaces;
+	struct interface_cache interfaces; /* for the reply in the making */
 };
 
 static void walk_free(void *state)
@@ -161,54 +45,15 @@ static void walk_free(void *state)
 	free(w);
 }
 
-static json_t *walk_interface_name(struct walk *w, uint32_t ifindex)
-{
-	size_t i = 0;
-
-	while (i < w->n_interfaces && w->interfaces[i].ifindex != ifindex)
-		i++;
-	if (i == w->n_interfaces) {
-		/* A full cache starts again: nobody has traffic on so many at once. */
-		i = i < INTERFACES_CACHED ? i : 0;
-		w->n_interfaces = i + 1;
-		w->interfaces[i].ifindex = ifindex;
-		if (!if_indextoname(ifindex, w->interfaces[i].name))
-			w->interfaces[i].name[0] = '\0';
-	}
-	return varlink_text(w->interfaces[i].name[0] ? w->interfaces[i].name : NULL);
-}
-
-static json_t *tuple_pack(const struct flow_tuple *t)
-{
-	char src[IP_PREFIX_STRLEN], dst[IP_PREFIX_STRLEN];
-
-	ip_address_format(&t->src, src);
-	ip_address_format(&t->dst, dst);
-	return json_pack("{s:s, s:i, s:s, s:i, s:o, s:o}", "src", src, "sport", t->sport, "dst",
-			 dst, "dport", t->dport, "packets", rule_json_counter(t->packets), "bytes",
-			 rule_json_counter(t->bytes));
-}
-
-static json_t *flow_pack(struct walk *w, const struct flow_view *v)
-{
-	return json_pack("{s:I, s:s, s:s, s:b, s:o, s:o, s:o, s:o, s:o}", "rule",
-			 (json_int_t)v->rule, "protocol",
-			 v->protocol == IPPROTO_TCP ? "tcp" : "udp", "state",
-			 flow_state_name(v->state), "assured", v->assured, "original",
-			 tuple_pack(&v->original), "reply", tuple_pack(&v->reply), "interface",
-			 walk_interface_name(w, v->ifindex), "age_ms", rule_json_counter(v->age_ms),
-			 "expires_ms", rule_json_counter(v->expires_ms));
-}
-
 /* Counts a flow in, or out. */
 static int walk_visit(struct walk *w, const struct flow_view *v)
 {
 	if (v->rule == w->filter.rule)
 		w->rule_seen = true;
-	if (!filter_fits(&w->filter, v))
+	if (!flow_filter_fits(&w->filter, v))
 		return 0;
 	w->matched++;
-	if (w->flows && json_array_append_new(w->flows, flow_pack(w, v)) < 0)
+	if (w->flows && json_array_append_new(w->flows, methods_pack_flow(v, &w->interfaces)) < 0)
 		return -ENOMEM;
 	return 0;
 }
@@ -241,7 +86,7 @@ static json_t *walk_take_flows(struct walk *w)
 	json_t *flows = take_ptr(w->flows);
 
 	w->matched = 0;
-	w->n_interfaces = 0;
+	w->interfaces.n = 0;
 	return json_pack("{s:i, s:o}", "schema", METHODS_SCHEMA, "flows", flows);
 }
 
@@ -336,7 +181,7 @@ static int walk_produce_count(void *state, json_t **ret)
 /* ---- the methods ---- */
 
 static struct walk *walk_new(struct manager *m, struct call *call, const struct flow_filter *f,
-			     const char *selector, bool collects)
+			     bool collects)
 {
 	struct walk *w = calloc(1, sizeof(*w));
 
@@ -345,9 +190,9 @@ static struct walk *walk_new(struct manager *m, struct call *call, const struct 
 	w->manager = m;
 	w->call = call;
 	w->filter = *f;
-	w->selector = selector ? strdup(selector) : NULL;
+	w->selector = f->selector ? strdup(f->selector) : NULL;
 	w->flows = collects ? json_array() : NULL;
-	if ((!selector || w->selector) && (!collects || w->flows))
+	if ((!f->selector || w->selector) && (!collects || w->flows))
 		return w;
 	walk_free(w);
 	return NULL;
@@ -356,20 +201,13 @@ static struct walk *walk_new(struct manager *m, struct call *call, const struct 
 static int start(struct call *call, json_t *parameters, struct manager *m, bool collects,
 		 int (*produce)(void *state, json_t **ret))
 {
-	struct flow_parameters p;
 	struct flow_filter filter;
-	const char *wrong;
 	struct walk *w;
 	int r;
 
-	if (!methods_read_parameters(call, parameters, flow_parameters, &p, &r))
+	if (!methods_read_filter(call, parameters, m, &filter, NULL, &r))
 		return r;
-	wrong = filter_read(&filter, &p);
-	if (wrong)
-		return methods_invalid_parameter(call, wrong);
-	if (!filter_set_rule(&filter, manager_ruleset(m), p.rule))
-		return methods_no_such_rule(call, p.rule);
-	w = walk_new(m, call, &filter, p.rule, collects);
+	w = walk_new(m, call, &filter, collects);
 	if (!w)
 		return -ENOMEM;
 	return call_stream(call, produce, w, walk_free);

@@ -26,6 +26,7 @@ const struct server_method methods_table[] = {
 	{"io.redirectd.Save", PRIVILEGED, methods_save, false},
 	{"io.redirectd.Conntrack", EVERYBODY, methods_conntrack, false},
 	{"io.redirectd.ConntrackCount", EVERYBODY, methods_conntrack_count, false},
+	{"io.redirectd.Monitor", EVERYBODY, methods_monitor, false},
 	{"io.redirectd.Stats", EVERYBODY, methods_stats, false},
 	{"io.redirectd.Status", EVERYBODY, methods_status, false},
 	{"org.varlink.service.GetInfo", EVERYBODY, methods_get_info, false},

@@ -38,6 +38,7 @@ struct call {
 	struct client *client;
 	bool more, oneway;
 	bool answered; /* the last reply is out (or dropped, with oneway) */
+	bool asleep;   /* the stream waits for call_wake() */
 	/* A stream in progress has a `produce`. */
 	int (*produce)(void *state, json_t **ret);
 	void *state;
@@ -92,6 +93,7 @@ static void call_end(struct call *call)
 	call->produce = NULL;
 	call->destroy = NULL;
 	call->state = NULL;
+	call->asleep = false;
 }
 
 bool call_wants_more(const struct call *c)
@@ -158,6 +160,14 @@ int call_stream(struct call *c, int (*produce)(void *state, json_t **ret), void 
 	return 0;
 }
 
+void call_wake(struct call *call)
+{
+	if (!call->asleep)
+		return;
+	call->asleep = false;
+	sd_event_source_set_enabled(call->client->defer, SD_EVENT_ONESHOT);
+}
+
 /* One reply of the stream in progress. */
 static int call_continue(struct call *call)
 {
@@ -166,6 +176,10 @@ static int call_continue(struct call *call)
 
 	if (r == -EAGAIN)
 		return 0;
+	if (r == -EINPROGRESS) {
+		call->asleep = true;
+		return 0;
+	}
 	if (r < 0 || call->answered) {
 		json_decref(parameters);
 		call_end(call);
@@ -472,7 +486,7 @@ static int client_wait(struct client *c, bool worked)
 		return client_wait_for(c, EPOLLOUT, TIMER_OUTPUT, false);
 	if (c->closing)
 		return -ESHUTDOWN;
-	if (c->blocked)
+	if (c->blocked || c->call.asleep)
 		return client_wait_for(c, 0, TIMER_OFF, false);
 	if (worked)
 		return client_wait_for(c, 0, TIMER_OFF, true);
@@ -491,7 +505,7 @@ static int client_advance(struct client *c)
 	if (r < 0)
 		return r;
 	c->blocked = !c->out && !client_has_room(c);
-	if (!c->out && !c->blocked && !c->closing) {
+	if (!c->out && !c->blocked && !c->closing && !c->call.asleep) {
 		bool streams = c->call.produce;
 
 		r = streams ? call_continue(&c->call) : client_take_request(c);

@@ -86,6 +86,10 @@ int call_error(struct call *c, const char *error, json_t *parameters);
  * Without a last reply an empty one ends the stream. `produce` may call call_error() and return 0
  * to end it with an error. A call that did not want `more` may use this too, to spread its work
  * over the event loop; `produce` then only returns -EAGAIN and, with the one reply, 0.
+ *
+ * -EINPROGRESS: there is nothing to send now; `produce` is called again after call_wake(), which
+ * may be called at any time before `destroy`, and does nothing when the stream is not asleep.
  */
 int call_stream(struct call *c, int (*produce)(void *state, json_t **ret), void *state,
 		void (*destroy)(void *state));
+void call_wake(struct call *c);

@@ -23,6 +23,11 @@ struct datapath *manager_datapath(struct manager *m)
 	return m->datapath;
 }
 
+struct events *manager_events(struct manager *m)
+{
+	return m->events;
+}
+
 const char *const *manager_interfaces(struct manager *m, size_t *ret_n)
 {
 	size_t n = m->config->n_interfaces;

@@ -129,6 +129,12 @@ class TestUnit:
         assert "method List" in said
         assert "io.redirectd" in running.shell(f"varlinkctl info unix:{SOCKET}")
 
+    def test_stream(self, running):
+        """varlinkctl takes a stream; the first reply of Monitor comes at once."""
+        said = running.shell(f"timeout 5 stdbuf -oL varlinkctl call --more --json=short unix:{SOCKET} "
+                             "io.redirectd.Monitor '{}' || test $? = 124")
+        assert '"events":[]' in said
+
     def test_anybody_reads_group_changes(self, running):
         nobody = "setpriv --reuid=65534 --regid=65534 --clear-groups --"
         group = running.shell("getent group redirectd").split(":")[2]

@@ -166,6 +166,26 @@ static int forever(struct call *call, json_t *parameters, void *userdata)
 	return call_stream(call, forever_produce, NULL, forever_end);
 }
 
+static struct call *sleeper;
+static bool sleeper_ready;
+
+static int sleeps_produce(void *state, json_t **ret)
+{
+	did.produced++;
+	if (!sleeper_ready)
+		return -EINPROGRESS;
+	sleeper_ready = false;
+	*ret = json_object();
+	return 1;
+}
+
+static int sleeps(struct call *call, json_t *parameters, void *userdata)
+{
+	sleeper = call;
+	sleeper_ready = true;
+	return call_stream(call, sleeps_produce, NULL, forever_end);
+}
+
 static int breaks(struct call *call, json_t *parameters, void *userdata)
 {
 	return -EIO;
@@ -184,13 +204,21 @@ static int twice(struct call *call, json_t *parameters, void *userdata)
 }
 
 static const struct server_method methods[] = {
-	{"test.a.Echo", false, echo, false},	 {"test.a.Large", true, echo, true},
-	{"test.a.Record", true, record, false},	 {"test.a.Big", false, big, false},
-	{"test.a.Count", false, count, false},	 {"test.a.CountFails", false, count_fails, false},
-	{"test.a.Bare", false, bare, false},	 {"test.a.Forever", false, forever, false},
-	{"test.a.Breaks", false, breaks, false}, {"test.a.Silent", false, silent, false},
-	{"test.a.Twice", false, twice, false},	 {"test.a.Later", false, NULL, false},
-	{"test.a.b.Deep", false, echo, false},	 {NULL, false, NULL, false},
+	{"test.a.Echo", false, echo, false},
+	{"test.a.Large", true, echo, true},
+	{"test.a.Record", true, record, false},
+	{"test.a.Big", false, big, false},
+	{"test.a.Count", false, count, false},
+	{"test.a.CountFails", false, count_fails, false},
+	{"test.a.Bare", false, bare, false},
+	{"test.a.Forever", false, forever, false},
+	{"test.a.Sleeps", false, sleeps, false},
+	{"test.a.Breaks", false, breaks, false},
+	{"test.a.Silent", false, silent, false},
+	{"test.a.Twice", false, twice, false},
+	{"test.a.Later", false, NULL, false},
+	{"test.a.b.Deep", false, echo, false},
+	{NULL, false, NULL, false},
 };
 
 /* ---- the loop and its clients ---- */
@@ -767,6 +795,34 @@ static void test_stream_and_gone(void **state)
 	assert_int_equal(server_count_clients(f->server), 0);
 }
 
+/* A stream that waits for something costs no turn of the loop, and ends with its client. */
+static void test_sleeping_stream(void **state)
+{
+	struct fixture *f = *state;
+	struct client c = connect_self(f);
+	unsigned produced;
+
+	send_text(f, &c, "{\"method\":\"test.a.Sleeps\",\"more\":true}");
+	assert_message(f, &c, "{\"parameters\":{},\"continues\":true}");
+	pump_some(f);
+	produced = did.produced;
+	pump_some(f);
+	assert_int_equal(did.produced, produced);
+	assert_quiet(f, &c);
+	for (int i = 0; i < 3; i++) {
+		sleeper_ready = true;
+		call_wake(sleeper);
+		call_wake(sleeper); /* once more changes nothing */
+		assert_message(f, &c, "{\"parameters\":{},\"continues\":true}");
+		assert_quiet(f, &c);
+	}
+	assert_int_equal(did.destroyed, 0);
+	disconnect(&c);
+	pump_some(f);
+	assert_int_equal(did.destroyed, 1);
+	assert_int_equal(server_count_clients(f->server), 0);
+}
+
 static void test_free_with_stream(void **state)
 {
 	struct fixture *f = *state;
@@ -1209,6 +1265,7 @@ int main(void)
 		server_test(test_slow_reader),
 		server_test(test_steady_reader),
 		server_test(test_stream_and_gone),
+		server_test(test_sleeping_stream),
 		server_test(test_free_with_stream),
 		server_test(test_output_budget),
 		server_test(test_longest_idle_gives_way),

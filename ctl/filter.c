@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Filters of flows, checked here so that their errors need no daemon. */
+#include "ctl/filter.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <string.h>
+
+#include "ctl/options.h"
+#include "shared/addr.h"
+#include "shared/words.h"
+
+static const char *const protocol_names[] = {"tcp", "udp"};
+static const char *const state_names[] = {
+	"SYN_SENT", "SYN_RECV",	 "ESTABLISHED", "FIN_WAIT",  "CLOSE_WAIT",
+	"LAST_ACK", "TIME_WAIT", "CLOSE",	"UNREPLIED", "REPLIED",
+};
+
+#define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
+
+/* A word of a fixed set, in any letter case. */
+static enum exit_code set_word(json_t *parameters, const char *key, const char *value,
+			       const char *const *words, size_t n_words, struct failure *f)
+{
+	const char *closest;
+	size_t i;
+
+	for (i = 0; i < n_words; i++)
+		if (strcasecmp(words[i], value) == 0) {
+			json_object_set_new(parameters, key, json_string(words[i]));
+			return CTL_DONE;
+		}
+	closest = words_closest(value, strlen(value), words, n_words);
+	return failure_set(f, CTL_USAGE, "unknown %s \"%s\"%s%s%s", key, value,
+			   closest ? "; did you mean \"" : "", closest ? closest : "",
+			   closest ? "\"?" : "");
+}
+
+static enum exit_code set_protocol(json_t *parameters, const char *key, const char *value,
+				   struct failure *f)
+{
+	return set_word(parameters, key, value, protocol_names, ARRAY_SIZE(protocol_names), f);
+}
+
+static enum exit_code set_state(json_t *parameters, const char *key, const char *value,
+				struct failure *f)
+{
+	return set_word(parameters, key, value, state_names, ARRAY_SIZE(state_names), f);
+}
+
+static enum exit_code set_address(json_t *parameters, const char *key, const char *value,
+				  struct failure *f)
+{
+	struct ip_prefix prefix;
+
+	if (ip_prefix_parse(value, &prefix) < 0)
+		return failure_set(f, CTL_USAGE, "--%s %s: not an address or prefix", key, value);
+	json_object_set_new(parameters, key, json_string(value));
+	return CTL_DONE;
+}
+
+static enum exit_code set_port(json_t *parameters, const char *key, const char *value,
+			       struct failure *f)
+{
+	unsigned long port;
+	char *end;
+
+	errno = 0;
+	port = strtoul(value, &end, 10);
+	if (errno || !isdigit((unsigned char)*value) || *end || port < 1 || port > UINT16_MAX)
+		return failure_set(f, CTL_USAGE, "--%s %s: not a port from 1 to 65535", key, value);
+	json_object_set_new(parameters, key, json_integer((json_int_t)port));
+	return CTL_DONE;
+}
+
+static enum exit_code set_rule(json_t *parameters, const char *key, const char *value,
+			       struct failure *f)
+{
+	if (json_object_set_new(parameters, key, json_string(value)) < 0)
+		return failure_set(f, CTL_USAGE, "--%s: the name is not UTF-8", key);
+	return CTL_DONE;
+}
+
+static const struct {
+	enum option_id option;
+	const char *key;
+	enum exit_code (*set)(json_t *parameters, const char *key, const char *value,
+			      struct failure *f);
+} filter_table[] = {
+	{OPTION_PROTOCOL, "protocol", set_protocol},
+	{OPTION_SRC, "src", set_address},
+	{OPTION_DST, "dst", set_address},
+	{OPTION_SPORT, "sport", set_port},
+	{OPTION_DPORT, "dport", set_port},
+	{OPTION_STATE, "state", set_state},
+	{OPTION_RULE, "rule", set_rule},
+};
+
+enum exit_code filter_make(const struct options *o, json_t *parameters, struct failure *f)
+{
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(filter_table); i++) {
+		const char *value = o->values[filter_table[i].option];
+
+		if (value &&
+		    filter_table[i].set(parameters, filter_table[i].key, value, f) != CTL_DONE)
+			return f->code;
+	}
+	return CTL_DONE;
+}

@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The options that choose flows (OPTIONS_FILTER) as parameters of Conntrack and Monitor. */
+#pragma once
+
+#include <jansson.h>
+
+#include "ctl/failure.h"
+
+struct options;
+
+/* Adds what the options ask for to `parameters`; CTL_USAGE when one makes no sense. */
+enum exit_code filter_make(const struct options *o, json_t *parameters, struct failure *f);
