@@ -35,6 +35,7 @@ enum option_id {
 	OPTION_REPLACE,
 	OPTION_CONFIRM,
 	OPTION_PACKETS,
+	OPTION_FORMAT,
 	OPTION_COUNT,
 };
 
@@ -46,6 +47,7 @@ enum option_group {
 	OPTIONS_MORE = 1 << 2,
 	OPTIONS_APPLY = 1 << 3,
 	OPTIONS_MONITOR = 1 << 4,
+	OPTIONS_IMPORT = 1 << 5,
 };
 
 struct option_info {

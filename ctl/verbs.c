@@ -94,6 +94,22 @@ static const char conntrack_details[] =
 	"STATE is one of nf_conntrack's: SYN_SENT SYN_RECV ESTABLISHED FIN_WAIT CLOSE_WAIT\n"
 	"LAST_ACK TIME_WAIT CLOSE; for UDP: UNREPLIED REPLIED.\n";
 
+static const char import_details[] =
+	"Reads redirections of another program and prints them as lines of a configuration file;\n"
+	"what it cannot take is told on stderr, with its place and why. FILE `-` or none is the\n"
+	"standard input. Needs no daemon. FORMAT is guessed if not given:\n"
+	"\n"
+	"    rinetd        rinetd.conf\n"
+	"    nft           what `nft -j list ruleset` prints\n"
+	"    iptables      what `iptables-save` or `ip6tables-save` prints\n"
+	"    firewalld     a zone file, /etc/firewalld/zones/ZONE.xml\n"
+	"    firewall-cmd  what `firewall-cmd --list-forward-ports` prints\n"
+	"    docker        published ports, 8080:80/tcp, or what `docker ps` prints\n"
+	"\n"
+	"    iptables-save | redirectctl import > /etc/redirectd/rules.d/from-iptables.conf\n"
+	"\n"
+	"Exit status: 0 all is taken, 6 something is not.\n";
+
 static const char monitor_details[] =
 	"A line for each event, until Ctrl-C: NEW and DESTROY of flows that fit the filters, with\n"
 	"--packets also PACKET, sampled. -j prints a JSON object a line. Events that were lost,\n"
@@ -129,6 +145,8 @@ const struct verb verb_table[] = {
 	{"save", "", "write runtime rules where they last", save_details, 0, 0, 0, verb_save},
 	{"reload", "", "make the daemon read its configuration again", NULL, 0, 0, 0, verb_reload},
 	{"check", "FILE", "check a configuration file", check_details, 1, 1, 0, verb_check},
+	{"import", "[FILE]", "print rules of other programs as ours", import_details, 0, 1,
+	 OPTIONS_IMPORT, verb_import},
 	{GROUP_CONNTRACK " list", "", "list the redirected flows as `conntrack -L` does",
 	 conntrack_details, 0, 0, OPTIONS_FILTER, verb_conntrack_list},
 	{GROUP_CONNTRACK " count", "", "count the redirected flows", conntrack_details, 0, 0,

@@ -65,6 +65,8 @@ enum exit_code verb_stats(const struct options *o, struct failure *f);
 enum exit_code verb_status(const struct options *o, struct failure *f);
 /* verb-check.c */
 enum exit_code verb_check(const struct options *o, struct failure *f);
+/* verb-import.c */
+enum exit_code verb_import(const struct options *o, struct failure *f);
 /* verb-call.c */
 enum exit_code verb_call(const struct options *o, struct failure *f);
 /* verbs.c */

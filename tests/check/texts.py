@@ -9,7 +9,7 @@ import tree
 
 # Cannot bear a comment, or are the licence itself, or are compared byte by byte.
 BARE = re.compile(r"^(LICENSE|\.gitignore|\.editorconfig|\.clang-format|.*\.md|.*\.txt"
-                  r"|tests/config/.*|tests/fuzz/corpus/.*|meson_options\.txt)$")
+                  r"|tests/config/.*|tests/import/.*|tests/fuzz/corpus/.*|meson_options\.txt)$")
 SPDX = "SPDX-License-Identifier: GPL-2.0-or-later"
 BINARY = (".png", ".gz", ".bin", ".pcap")
 
@@ -34,7 +34,7 @@ def stray_places(path, text):
 
 
 def bad_ends(path, text):
-    if path.startswith("tests/config/") or path == "LICENSE":
+    if path.startswith(("tests/config/", "tests/import/")) or path == "LICENSE":
         return ""
     if text and not text.endswith("\n"):
         return f"{path}: no newline at the end"
@@ -44,7 +44,7 @@ def bad_ends(path, text):
 
 def checks():
     for path in tree.files():
-        if path.endswith(BINARY) or path.startswith("tests/config/"):
+        if path.endswith(BINARY) or path.startswith(("tests/config/", "tests/import/")):
             continue
         text = tree.read(path)
         found = [p for p in (missing_licence(path, text), stray_places(path, text), bad_ends(path, text)) if p]
