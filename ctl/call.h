@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The client's end of the control socket: connect, send one call, receive its replies. Failures
- * of the connection and errors that the daemon answers with become a struct failure with the exit
- * code of the contract. Never waits longer than CALL_TIMEOUT_SECONDS for the daemon to move.
+ * The control socket for the verbs: libredirectd, whose failures and errors become a struct failure
+ * with the exit code of the contract. Never waits longer than a minute for the daemon to move,
+ * unless told otherwise.
  */
 #pragma once
 
@@ -12,18 +12,14 @@
 #include "ctl/failure.h"
 #include "shared/cleanup.h"
 
-#define CALL_TIMEOUT_SECONDS 60
-/* A reply longer than this is not believed. 64 K rules of the greatest length fit. */
-#define CALL_REPLY_MAX ((size_t)512 * 1024 * 1024)
-
 struct client;
 
 enum exit_code client_open(const char *path, struct client **ret, struct failure *f);
 struct client *client_free(struct client *c); /* takes NULL, returns NULL */
 DEFINE_CLEANUP(struct client, client_free)
 
-/* From now on receiving waits for as long as it takes. */
-void client_wait_forever(struct client *c);
+/* How long the daemon may take for the next piece; 0: as long as it takes. */
+void client_set_timeout(struct client *c, unsigned milliseconds);
 
 /* Sends a call; `parameters` is borrowed, NULL: none. With `more` several replies may follow. */
 enum exit_code client_send(struct client *c, const char *method, const json_t *parameters,
@@ -41,5 +37,8 @@ enum exit_code client_receive(struct client *c, json_t **ret, bool *ret_continue
 enum exit_code client_call(const char *path, const char *method, const json_t *parameters,
 			   json_t **ret, struct failure *f);
 
+/* The same on an open connection, without parameters. */
+enum exit_code client_ask(struct client *c, const char *method, json_t **ret, struct failure *f);
+
 /* What an error reply means: fills `f` and returns its code. `error` is its whole message. */
-enum exit_code client_error(const json_t *error, struct failure *f);
+enum exit_code client_error(struct client *c, const json_t *error, struct failure *f);

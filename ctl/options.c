@@ -12,9 +12,8 @@
 #include <string.h>
 
 #include "ctl/verbs.h"
+#include "lib/redirectd.h"
 #include "shared/words.h"
-
-#define SOCKET_DEFAULT "/run/redirectd/io.redirectd"
 
 const struct option_info option_table[OPTION_COUNT] = {
 	[OPTION_JSON] = {OPTIONS_GLOBAL, 'j', "json", NULL, "print JSON on stdout, errors too"},
@@ -274,7 +273,7 @@ const char *options_socket(const struct options *o)
 
 	if (options_has(o, OPTION_SOCKET))
 		return o->values[OPTION_SOCKET];
-	return environment && *environment ? environment : SOCKET_DEFAULT;
+	return environment && *environment ? environment : REDIRECTD_SOCKET_DEFAULT;
 }
 
 static const char *const format_names[] = {

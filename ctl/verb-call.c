@@ -36,7 +36,7 @@ static enum exit_code print_replies(const struct options *o, struct client *c, s
 		fputc('\n', stdout);
 		fflush(stdout); /* a stream is watched while it comes */
 		if (json_object_get(message, "error")) {
-			client_error(message, f);
+			client_error(c, message, f);
 			/* With -j the reply on stdout is the error already. */
 			f->reported = options_has(o, OPTION_JSON);
 		}

@@ -175,7 +175,7 @@ static enum exit_code watch(const struct options *o, const json_t *parameters, s
 		code = client_send(c, "io.redirectd.Monitor", parameters, true, f);
 	if (code != CTL_DONE)
 		return code;
-	client_wait_forever(c);
+	client_set_timeout(c, 0);
 	return print_events(o, c, f);
 }
 

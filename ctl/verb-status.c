@@ -119,13 +119,6 @@ static void print_stats(const json_t *answer)
 	table_print(t, text_columns(stdout), stdout);
 }
 
-static enum exit_code ask(struct client *c, const char *method, json_t **ret, struct failure *f)
-{
-	enum exit_code code = client_send(c, method, NULL, false, f);
-
-	return code == CTL_DONE ? client_receive(c, ret, NULL, f) : code;
-}
-
 /* Three questions on one connection; printed only when all of it is there. */
 static enum exit_code print_openmetrics(const struct options *o, struct failure *f)
 {
@@ -134,11 +127,11 @@ static enum exit_code print_openmetrics(const struct options *o, struct failure 
 	enum exit_code code = client_open(options_socket(o), &c, f);
 
 	if (code == CTL_DONE)
-		code = ask(c, "io.redirectd.Stats", &stats, f);
+		code = client_ask(c, "io.redirectd.Stats", &stats, f);
 	if (code == CTL_DONE)
-		code = ask(c, "io.redirectd.List", &list, f);
+		code = client_ask(c, "io.redirectd.List", &list, f);
 	if (code == CTL_DONE)
-		code = ask(c, "io.redirectd.Status", &status, f);
+		code = client_ask(c, "io.redirectd.Status", &status, f);
 	if (code == CTL_DONE)
 		output_openmetrics(stats, list, status, stdout);
 	json_decref(stats);

@@ -12,7 +12,8 @@ RULES = {
     "bpf/": ([r"bpf/", r"[a-z]+\.bpf\.h", r"shared/abi\.h"],
              r"^(?!linux/|bpf/bpf_|stdbool\.h|stddef\.h|stdint\.h)"),
     "shared/": ([r"shared/"], r"^(bpf/|systemd/)"),
-    "ctl/": ([r"ctl/", r"shared/"], r"^(bpf/|systemd/)"),
+    "ctl/": ([r"ctl/", r"lib/redirectd\.h", r"shared/"], r"^(bpf/|systemd/)"),
+    "lib/": ([r"lib/", r"shared/(varlink|cleanup)\.h"], r"^(bpf/|systemd/)"),
     "daemon/": ([r"daemon/", r"shared/", r"[a-z-]+\.(skel|varlink)\.h"], r"^$"),
     "tests/unit/": ([r"tests/", r"shared/", r"daemon/", r"ctl/"], r"^$"),
 }

@@ -245,7 +245,7 @@ class TestFailures:
 
     def test_call_without_more(self, net):
         done = net.daemon.ctl("call", "Monitor", code=EXIT_FAILED)
-        assert "--more" in done.stderr
+        assert "with `more`" in done.stderr
 
     def test_reader_goes(self, net):
         """`monitor | head -n 1` ends at the second event, without a word of complaint."""
