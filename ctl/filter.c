@@ -11,7 +11,7 @@
 #include "shared/words.h"
 
 static const char *const protocol_names[] = {"tcp", "udp"};
-static const char *const state_names[] = {
+const char *const filter_states[FILTER_STATE_COUNT] = {
 	"SYN_SENT", "SYN_RECV",	 "ESTABLISHED", "FIN_WAIT",  "CLOSE_WAIT",
 	"LAST_ACK", "TIME_WAIT", "CLOSE",	"UNREPLIED", "REPLIED",
 };
@@ -45,7 +45,7 @@ static enum exit_code set_protocol(json_t *parameters, const char *key, const ch
 static enum exit_code set_state(json_t *parameters, const char *key, const char *value,
 				struct failure *f)
 {
-	return set_word(parameters, key, value, state_names, ARRAY_SIZE(state_names), f);
+	return set_word(parameters, key, value, filter_states, FILTER_STATE_COUNT, f);
 }
 
 static enum exit_code set_address(json_t *parameters, const char *key, const char *value,

@@ -8,5 +8,9 @@
 
 struct options;
 
+/* The states of flows, as users write them. */
+#define FILTER_STATE_COUNT 10
+extern const char *const filter_states[FILTER_STATE_COUNT];
+
 /* Adds what the options ask for to `parameters`; CTL_USAGE when one makes no sense. */
 enum exit_code filter_make(const struct options *o, json_t *parameters, struct failure *f);

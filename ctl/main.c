@@ -17,7 +17,10 @@
 static enum exit_code run(const struct options *o, struct failure *f)
 {
 	if (options_has(o, OPTION_HELP)) {
-		verb_print_help(o->verb, stdout);
+		if (!o->verb && o->n_operands == 1 && verb_is_group(o->operands[0]))
+			verb_print_group_help(o->operands[0], stdout);
+		else
+			verb_print_help(o->verb, stdout);
 		return CTL_DONE;
 	}
 	if (options_has(o, OPTION_VERSION)) {

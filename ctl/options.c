@@ -276,20 +276,24 @@ const char *options_socket(const struct options *o)
 	return environment && *environment ? environment : REDIRECTD_SOCKET_DEFAULT;
 }
 
-static const char *const format_names[] = {
+static const char *const format_names[OUTPUT_FORMAT_COUNT] = {
 	[OUTPUT_TABLE] = "table",
 	[OUTPUT_RULES] = "rules",
 	[OUTPUT_JSON] = "json",
 	[OUTPUT_OPENMETRICS] = "openmetrics",
 };
-#define N_FORMATS (sizeof(format_names) / sizeof(format_names[0]))
+
+const char *options_format_name(enum output_format format)
+{
+	return format_names[format];
+}
 
 static enum exit_code refuse_format(const char *name, unsigned formats, struct failure *f)
 {
 	char known[64] = "";
 	size_t i, length = 0;
 
-	for (i = 0; i < N_FORMATS; i++)
+	for (i = 0; i < OUTPUT_FORMAT_COUNT; i++)
 		if (formats & 1u << i)
 			length += (size_t)snprintf(known + length, sizeof(known) - length, "%s%s",
 						   length ? ", " : "", format_names[i]);
@@ -307,7 +311,7 @@ enum exit_code options_output(const struct options *o, unsigned formats, enum ou
 		*ret = options_has(o, OPTION_JSON) ? OUTPUT_JSON : OUTPUT_TABLE;
 		return CTL_DONE;
 	}
-	for (i = 0; i < N_FORMATS; i++) {
+	for (i = 0; i < OUTPUT_FORMAT_COUNT; i++) {
 		if (!(formats & 1u << i) || strcmp(name, format_names[i]) != 0)
 			continue;
 		if (options_has(o, OPTION_JSON) && i != OUTPUT_JSON)

@@ -89,7 +89,10 @@ enum output_format {
 	OUTPUT_RULES,
 	OUTPUT_JSON,
 	OUTPUT_OPENMETRICS,
+	OUTPUT_FORMAT_COUNT,
 };
+
+const char *options_format_name(enum output_format format);
 
 /*
  * The format to print in; `formats` has the bit of each that the verb can print. CTL_USAGE for

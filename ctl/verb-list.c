@@ -128,8 +128,7 @@ enum exit_code verb_list(const struct options *o, struct failure *f)
 	json_t *answer = NULL;
 	enum exit_code code;
 
-	code = options_output(o, 1u << OUTPUT_TABLE | 1u << OUTPUT_RULES | 1u << OUTPUT_JSON,
-			      &format, f);
+	code = options_output(o, verb_formats(o->verb), &format, f);
 	if (code == CTL_DONE)
 		code = client_call(options_socket(o), "io.redirectd.List", NULL, &answer, f);
 	if (code == CTL_DONE)

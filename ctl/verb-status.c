@@ -146,8 +146,7 @@ enum exit_code verb_stats(const struct options *o, struct failure *f)
 	json_t *answer = NULL;
 	enum exit_code code;
 
-	code = options_output(o, 1u << OUTPUT_TABLE | 1u << OUTPUT_JSON | 1u << OUTPUT_OPENMETRICS,
-			      &format, f);
+	code = options_output(o, verb_formats(o->verb), &format, f);
 	if (code != CTL_DONE)
 		return code;
 	if (format == OUTPUT_OPENMETRICS)

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "ctl/options.h"
+#include "ctl/output-text.h"
 #include "shared/words.h"
 
 #define VERBS_MOST	64	    /* names that one "did you mean" looks at */
@@ -115,6 +116,14 @@ static const char monitor_details[] =
 	"--packets also PACKET, sampled. -j prints a JSON object a line. Events that were lost,\n"
 	"because they came too fast, are told.\n";
 
+static const char completion_details[] =
+	"SHELL is bash, zsh or fish. The scripts are installed where these shells look; else:\n"
+	"\n"
+	"    source <(redirectctl completion bash)    # bash, zsh\n"
+	"    redirectctl completion fish | source     # fish\n"
+	"\n"
+	"`redirectctl completion words -- WORD...` prints what the last word might become.\n";
+
 static const char call_details[] =
 	"METHOD without a dot is one of io.redirectd; JSON is the object of its parameters.\n"
 	"Each reply is printed as it came, one a line.\n"
@@ -158,9 +167,27 @@ const struct verb verb_table[] = {
 	{"status", "", "show how the daemon is doing", NULL, 0, 0, 0, verb_status},
 	{"call", "METHOD [JSON]", "call a method of the control socket", call_details, 1, 2,
 	 OPTIONS_MORE, verb_call},
+	{"completion", "SHELL", "print what a shell needs to complete this", completion_details, 1,
+	 VERB_OPERANDS_MANY, 0, verb_completion},
 	{"help", "[VERB]", "show this help, or a verb's", NULL, 0, 2, 0, verb_help},
 	{NULL, NULL, NULL, NULL, 0, 0, 0, NULL},
 };
+
+unsigned verb_formats(const struct verb *v)
+{
+	static const struct {
+		const char *verb;
+		unsigned formats;
+	} table[] = {
+		{"list", 1u << OUTPUT_TABLE | 1u << OUTPUT_RULES | 1u << OUTPUT_JSON},
+		{"stats", 1u << OUTPUT_TABLE | 1u << OUTPUT_JSON | 1u << OUTPUT_OPENMETRICS},
+	};
+
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
+		if (strcmp(v->name, table[i].verb) == 0)
+			return table[i].formats;
+	return 0;
+}
 
 /* Does the name begin with the words, each of them whole? Returns how many words it has. */
 static size_t match_name(const char *name, const char *const *words, size_t n_words)
@@ -265,6 +292,12 @@ static void print_option(const struct option_info *info, unsigned groups, FILE *
 	fprintf(out, "  %s %-20s %s\n", letter, name, info->help);
 }
 
+static void print_heading(const char *text, FILE *out)
+{
+	fprintf(out, "%s%s%s\n", text_style_begin(out, TEXT_BOLD), text,
+		text_style_end(out, TEXT_BOLD));
+}
+
 static void print_own_options(const struct verb *v, FILE *out)
 {
 	size_t i;
@@ -291,25 +324,42 @@ static void print_verb_help(const struct verb *v, FILE *out)
 	if (v->details)
 		fprintf(out, "\n%s", v->details);
 	if (v->options) {
-		fputs("\noptions of this verb:\n", out);
+		print_heading("\noptions of this verb:", out);
 		print_own_options(v, out);
 	}
-	fputs("\noptions of every verb:\n", out);
+	print_heading("\noptions of every verb:", out);
 	print_global_options(v->options, out);
+}
+
+static void print_verbs(const char *group, FILE *out)
+{
+	const size_t length = group ? strlen(group) : 0;
+	const struct verb *v;
+
+	print_heading("\nverbs:", out);
+	for (v = verb_table; v->name; v++)
+		if (!group || (strncmp(v->name, group, length) == 0 && v->name[length] == ' '))
+			fprintf(out, "  %s%-15s%s %-14s %s\n", text_style_begin(out, TEXT_BOLD),
+				v->name, text_style_end(out, TEXT_BOLD), v->arguments, v->help);
 }
 
 static void print_all_help(FILE *out)
 {
-	const struct verb *v;
-
-	fprintf(out, "usage: %s [OPTION...] VERB ...\n\nControls redirectd(8).\n\nverbs:\n",
+	fprintf(out, "usage: %s [OPTION...] VERB ...\n\nControls redirectd(8).\n",
 		program_invocation_short_name);
-	for (v = verb_table; v->name; v++)
-		fprintf(out, "  %-15s %-14s %s\n", v->name, v->arguments, v->help);
-	fputs("\noptions, before or after the verb:\n", out);
+	print_verbs(NULL, out);
+	print_heading("\noptions, before or after the verb:", out);
 	print_global_options(0, out);
 	fprintf(out, "\n`%s VERB --help` says more about a verb; redirectctl(8) says all.\n",
 		program_invocation_short_name);
+}
+
+void verb_print_group_help(const char *group, FILE *out)
+{
+	fprintf(out, "usage: %s %s VERB ...\n", program_invocation_short_name, group);
+	print_verbs(group, out);
+	fprintf(out, "\n`%s %s VERB --help` says more about each.\n", program_invocation_short_name,
+		group);
 }
 
 void verb_print_help(const struct verb *v, FILE *out)
@@ -325,6 +375,10 @@ enum exit_code verb_help(const struct options *o, struct failure *f)
 	const struct verb *v = NULL;
 	size_t taken;
 
+	if (o->n_operands == 1 && verb_is_group(o->operands[0])) {
+		verb_print_group_help(o->operands[0], stdout);
+		return CTL_DONE;
+	}
 	if (o->n_operands > 0) {
 		v = verb_find(o->operands, o->n_operands, &taken, f);
 		if (!v)

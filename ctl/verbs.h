@@ -34,8 +34,13 @@ const struct verb *verb_find(const char *const *words, size_t n_words, size_t *r
 /* True when `word` alone is the first of a verb's two words. */
 bool verb_is_group(const char *word);
 
+/* The formats that -o of the verb takes: bits of enum output_format. */
+unsigned verb_formats(const struct verb *v);
+
 /* Help for everything, or for one verb. */
 void verb_print_help(const struct verb *v, FILE *out);
+/* For the verbs that begin with this word. */
+void verb_print_group_help(const char *group, FILE *out);
 
 /* The handlers, by file. */
 
@@ -67,6 +72,8 @@ enum exit_code verb_status(const struct options *o, struct failure *f);
 enum exit_code verb_check(const struct options *o, struct failure *f);
 /* verb-import.c */
 enum exit_code verb_import(const struct options *o, struct failure *f);
+/* verb-completion.c */
+enum exit_code verb_completion(const struct options *o, struct failure *f);
 /* verb-call.c */
 enum exit_code verb_call(const struct options *o, struct failure *f);
 /* verbs.c */
