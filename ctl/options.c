@@ -38,6 +38,7 @@ const struct option_info option_table[OPTION_COUNT] = {
 	[OPTION_PACKETS] = {OPTIONS_MONITOR, 0, "packets", "[=N]",
 			    "also sampled packets, one in N (1024)"},
 	[OPTION_FORMAT] = {OPTIONS_IMPORT, 0, "format", "FORMAT", "do not guess the format"},
+	[OPTION_INTERVAL] = {OPTIONS_TOP, 'i', "interval", "SECONDS", "between two samples (1)"},
 	[OPTION_MORE] = {OPTIONS_MORE, 0, "more", NULL, "ask for a stream of replies"},
 	[OPTION_FILE] = {OPTIONS_APPLY, 'f', "file", "FILE|-",
 			 "the rules; default: standard input"},

@@ -36,6 +36,7 @@ enum option_id {
 	OPTION_CONFIRM,
 	OPTION_PACKETS,
 	OPTION_FORMAT,
+	OPTION_INTERVAL,
 	OPTION_COUNT,
 };
 
@@ -48,6 +49,7 @@ enum option_group {
 	OPTIONS_APPLY = 1 << 3,
 	OPTIONS_MONITOR = 1 << 4,
 	OPTIONS_IMPORT = 1 << 5,
+	OPTIONS_TOP = 1 << 6,
 };
 
 struct option_info {

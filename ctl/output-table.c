@@ -2,7 +2,6 @@
 /* A table kept as an array of copied cells, measured and written at the end. */
 #include "ctl/output-table.h"
 
-#include <langinfo.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -107,7 +106,7 @@ static void write_cell(const char *cell, size_t width, FILE *out)
 		return;
 	}
 	if (!ellipsis)
-		ellipsis = strcmp(nl_langinfo(CODESET), "UTF-8") == 0 ? "\u2026" : "~";
+		ellipsis = text_is_utf8() ? "\u2026" : "~";
 	text_write_safe(cell, text_cut(cell, width - 1), out);
 	fputs(ellipsis, out);
 }

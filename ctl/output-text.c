@@ -3,6 +3,7 @@
 #include "ctl/output-text.h"
 
 #include <inttypes.h>
+#include <langinfo.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -110,7 +111,7 @@ size_t text_width(const char *s)
 	return width;
 }
 
-static bool wants_colour(FILE *out)
+bool text_wants_colour(FILE *out)
 {
 	const char *no_color = getenv("NO_COLOR"), *term = getenv("TERM");
 
@@ -128,12 +129,12 @@ const char *text_style_begin(FILE *out, enum text_style style)
 		[TEXT_RED] = "\033[31m", [TEXT_GREEN] = "\033[32m", [TEXT_YELLOW] = "\033[33m",
 	};
 
-	return wants_colour(out) ? sequences[style] : "";
+	return text_wants_colour(out) ? sequences[style] : "";
 }
 
 const char *text_style_end(FILE *out, enum text_style style)
 {
-	return style != TEXT_PLAIN && wants_colour(out) ? "\033[0m" : "";
+	return style != TEXT_PLAIN && text_wants_colour(out) ? "\033[0m" : "";
 }
 
 void text_print_line(const char *label, const char *text)
@@ -142,6 +143,11 @@ void text_print_line(const char *label, const char *text)
 	       text_style_end(stdout, TEXT_BOLD));
 	text_write_safe(text, strlen(text), stdout);
 	putchar('\n');
+}
+
+bool text_is_utf8(void)
+{
+	return strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
 }
 
 size_t text_columns(FILE *out)

@@ -34,12 +34,17 @@ enum text_style {
 	TEXT_YELLOW,
 };
 
+/* Is `out` a terminal whose user wants colours (NO_COLOR, TERM)? */
+bool text_wants_colour(FILE *out);
 /* Escape sequences, or "" when `out` is no terminal or NO_COLOR is set. */
 const char *text_style_begin(FILE *out, enum text_style style);
 const char *text_style_end(FILE *out, enum text_style style);
 
 /* A line of a block on stdout: a label, and a text that is written safely. */
 void text_print_line(const char *label, const char *text);
+
+/* Does the locale write UTF-8? */
+bool text_is_utf8(void);
 
 /* Columns of the terminal behind `out`; SIZE_MAX when it is none: nothing is cut then. */
 size_t text_columns(FILE *out);

@@ -116,6 +116,10 @@ static const char monitor_details[] =
 	"--packets also PACKET, sampled. -j prints a JSON object a line. Events that were lost,\n"
 	"because they came too fast, are told.\n";
 
+static const char top_details[] =
+	"Shows rules and flows on the whole terminal, with rates, trends and how full the flow\n"
+	"table is, until `q`. `?` shows the keys: other views, order, filter, pace.\n";
+
 static const char completion_details[] =
 	"SHELL is bash, zsh or fish. The scripts are installed where these shells look; else:\n"
 	"\n"
@@ -164,6 +168,8 @@ const struct verb verb_table[] = {
 	 verb_stats},
 	{"monitor", "", "print flows as they begin and end", monitor_details, 0, 0,
 	 OPTIONS_FILTER | OPTIONS_MONITOR, verb_monitor},
+	{"top", "", "watch rules and flows on the whole terminal", top_details, 0, 0, OPTIONS_TOP,
+	 verb_top},
 	{"status", "", "show how the daemon is doing", NULL, 0, 0, 0, verb_status},
 	{"call", "METHOD [JSON]", "call a method of the control socket", call_details, 1, 2,
 	 OPTIONS_MORE, verb_call},

@@ -74,6 +74,8 @@ enum exit_code verb_check(const struct options *o, struct failure *f);
 enum exit_code verb_import(const struct options *o, struct failure *f);
 /* verb-completion.c */
 enum exit_code verb_completion(const struct options *o, struct failure *f);
+/* verb-top.c */
+enum exit_code verb_top(const struct options *o, struct failure *f);
 /* verb-call.c */
 enum exit_code verb_call(const struct options *o, struct failure *f);
 /* verbs.c */

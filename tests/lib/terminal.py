@@ -4,6 +4,7 @@
 Owns the tmux server it starts and its socket; both are gone after the context.
 """
 
+import contextlib
 import os
 import shlex
 import shutil
@@ -24,9 +25,12 @@ class Terminal:
     def __enter__(self):
         self.folder = tempfile.mkdtemp(prefix="redirectd-terminal.")
         self.path = os.path.join(self.folder, "tmux")
+        self.status = os.path.join(self.folder, "status")
         # The program's end is seen by what it left on the screen, so the pane stays.
         settings = [f"{name}={value}" for name, value in self.environment.items()]
-        program = shlex.join(["env", "-i", *settings, *self.command])
+        # tmux does not always tell how a program ended: a shell around it does.
+        program = shlex.join(["env", "-i", *settings, "sh", "-c",
+                              'trap : INT; "$@"; echo $? > "$0"', self.status, *self.command])
         self.tmux("-f", "/dev/null", "new-session", "-d", "-x", self.size[0], "-y", self.size[1], program, ";",
                   "set-option", "-g", "remain-on-exit", "on", ";", "set-option", "-g", "status", "off")
         self.resize(*self.size)
@@ -55,6 +59,10 @@ class Terminal:
     def screen(self):
         return self.tmux("capture-pane", "-p", check=False)
 
+    def history(self):
+        """The screen and what has left it upwards; tmux pushes up a line when the program ends."""
+        return self.tmux("capture-pane", "-p", "-S", "-")
+
     def styled(self):
         """The screen with its escape sequences."""
         return self.tmux("capture-pane", "-p", "-e")
@@ -77,5 +85,11 @@ class Terminal:
 
     def ended(self):
         """The exit status, or None while it runs."""
-        dead, status = self.tmux("display-message", "-p", "#{pane_dead} #{pane_dead_status}").rstrip("\n").split(" ", 1)
-        return int(status) if dead == "1" else None
+        with contextlib.suppress(FileNotFoundError, ValueError), open(self.status, encoding="utf-8") as f:
+            return int(f.read())
+        return None
+
+    def pid(self):
+        """The program's, which is the shell's only child."""
+        shell = self.tmux("display-message", "-p", "#{pane_pid}").strip()
+        return int(subprocess.run(["pgrep", "-P", shell], capture_output=True, text=True, check=True).stdout)
