@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from manual import displays
 from netns import eventually
 
 SOCKET = "/run/redirectd/io.redirectd"
@@ -128,6 +129,12 @@ class TestUnit:
         said = running.shell(f"varlinkctl introspect unix:{SOCKET} io.redirectd 2>&1")
         assert "method List" in said
         assert "io.redirectd" in running.shell(f"varlinkctl info unix:{SOCKET}")
+
+    @pytest.mark.parametrize("example", [d for page in ("redirectd.8", "io.redirectd.7")
+                                         for d in displays(page) if re.search("systemctl|varlinkctl", d)])
+    def test_examples_of_the_manual(self, running, example):
+        """Those that tests/netns/test_manual.py has nothing to run with."""
+        running.shell(example)
 
     def test_stream(self, running):
         """varlinkctl takes a stream; the first reply of Monitor comes at once."""

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Examples of the manual pages, run as they stand.
+
+Each runs in mount and network namespaces of its own: /etc is an overlay, /run and bpffs are empty,
+so that default places can be used. Those that need systemd are run by tests/systemd.
+"""
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+
+import pytest
+
+from manual import displays
+from netns import Namespace, eventually, stop
+from peers import TcpEcho, tcp_ask
+from redirectd import REDIRECTCTL, REDIRECTD, TREE, Daemon
+from test_protocol import INTERFACES, Caller
+
+PAGES = ("redirectctl.8", "redirectd.8", "redirectd.conf.5", "io.redirectd.7")
+ELSEWHERE = re.compile(r"\b(systemctl|varlinkctl)\b")
+
+SANDBOX = """
+mount -t tmpfs tmpfs /run
+mount -t bpf bpf /sys/fs/bpf
+mkdir /run/over /run/work
+mount -t overlay -o lowerdir=/etc,upperdir=/run/over,workdir=/run/work overlay /etc
+mkdir -p /etc/redirectd/rules.d
+"""
+
+
+class Sandbox:
+    """A shell in namespaces of its own; what was made in them goes with them."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.ns = Namespace("m")
+
+    def __enter__(self):
+        self.ns.__enter__()
+        return self
+
+    def __exit__(self, *error):
+        self.ns.__exit__(*error)
+
+    def popen(self, script):
+        path = f"{os.path.dirname(REDIRECTCTL)}:{os.path.dirname(REDIRECTD)}:{os.environ['PATH']}"
+        return self.ns.popen("unshare", "--mount", "--propagation", "private", "sh", "-ec",
+                             SANDBOX + script, cwd=self.folder, text=True, stdin=subprocess.DEVNULL,
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                             env={**os.environ, "PATH": path})
+
+    def run(self, script, code=0):
+        process = self.popen(script)
+        said, _ = process.communicate(timeout=120)
+        assert process.returncode == code, f"{script}\nexit {process.returncode}\n{said}"
+        return said
+
+
+@pytest.fixture(name="sandbox")
+def sandbox_(tmp_path):
+    with Sandbox(tmp_path) as sandbox:
+        yield sandbox
+
+
+def commands(page, program):
+    """Displays that are command lines with the program, and need no systemd."""
+    return [d for d in displays(page) if re.search(rf"\b{program}\b [^.]", d) and not ELSEWHERE.search(d)]
+
+
+def with_daemon(script):
+    """The script beside a daemon at the default places, with one rule."""
+    return ("redirectd -r 'udp 9 to 10 name discard' 2>/run/log & pid=$!\n"
+            "trap 'kill $pid; wait $pid' EXIT\n"
+            "for i in $(seq 300); do redirectctl -q status >/dev/null 2>&1 && break; sleep 0.1; done\n"
+            f"{script}\n")
+
+
+class TestRedirectctl:
+    def test_there_are_some(self):
+        assert len(commands("redirectctl.8", "redirectctl")) >= 7
+
+    @pytest.mark.parametrize("example", commands("redirectctl.8", "redirectctl") +
+                             commands("io.redirectd.7", "redirectctl"))
+    def test_example(self, sandbox, tmp_path, example):
+        (tmp_path / "new.conf").write_text("redirect tcp 8080 to 80\n")
+        if "iptables-save" in example:  # which prints nothing where there is nothing
+            sandbox.ns.run("iptables", "-t", "nat", "-A", "PREROUTING", "-p", "tcp", "--dport", "1", "-j",
+                           "REDIRECT", "--to-ports", "2")
+        sandbox.run(with_daemon(example))
+
+    def test_what_they_do(self, sandbox):
+        """Three of them, by what they leave or print."""
+        keep, = (d for d in displays("redirectctl.8") if "rules.conf" in d)
+        assert sandbox.run(with_daemon(f"{keep}\ncat rules.conf")) == "redirect udp 9 to 10 name discard\n"
+        install, = (d for d in displays("redirectctl.8") if "install" in d)
+        said = sandbox.run("echo redirect tcp 1 to 2 > new.conf\n" + install +
+                           "\ncat /etc/redirectd/redirectd.conf")
+        assert said.endswith("redirect tcp 1 to 2\n")
+        sandbox.run("echo redirect tcp 1 too 2 > new.conf\n" + install, code=6)
+        exact, = (d for d in displays("redirectctl.8") if "jq" in d)
+        assert sandbox.run(with_daemon(exact)) == "1\t0\n"
+
+
+class TestRedirectd:
+    @pytest.mark.parametrize("example", commands("redirectd.8", "redirectd"))
+    def test_example(self, sandbox, example):
+        """Each runs in the foreground until it is told to stop."""
+        process = sandbox.popen(f"ip netns add blue\nexec {example}\n")
+        try:
+            said = [process.stdout.readline()]
+            while said[-1] and " on " not in said[-1]:
+                said.append(process.stdout.readline())
+            assert "1 rule on" in said[-1], said
+            # unshare and sh have become the daemon: exec all the way.
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
+        finally:
+            stop(process)
+
+    def test_first_one_redirects(self, sandbox):
+        example = next(d for d in displays("redirectd.8") if " -i lo " in d)
+        process = sandbox.popen(f"exec {example}\n")
+        try:
+            with TcpEcho(sandbox.ns, 80):
+                eventually(lambda: "1 rule" in process.stdout.readline(), "it runs")
+                assert tcp_ask(sandbox.ns, "127.0.0.1", 8080) == b"hello"
+                assert process.stdout.readline().startswith("NEW tcp")
+        finally:
+            stop(process)
+
+
+class TestConfiguration:
+    def test_example(self, sandbox):
+        text, = (d for d in displays("redirectd.conf.5", "EXAMPLES") if "\nredirect " in d)
+        script = f"cat > /etc/redirectd/redirectd.conf <<'END'\n{text}\nEND\n"
+        sandbox.run(f"{script}redirectd -n\nredirectctl check /etc/redirectd/redirectd.conf\n")
+
+    def test_mistake(self, sandbox):
+        shown, = (d for d in displays("redirectd.conf.5", "EXAMPLES") if "did you mean" in d)
+        line = shown.splitlines()[1].strip()
+        number = int(shown.split(":")[1])
+        said = sandbox.run(f"cd /etc/redirectd\n: > redirectd.conf\nfor i in $(seq {number - 1}); do "
+                           f"echo >> redirectd.conf; done\necho {shlex.quote(line)} >> redirectd.conf\n"
+                           "redirectd -n", code=6)
+        assert said.rstrip("\n") == shown
+
+
+class TestProtocol:
+    def test_call_and_error(self, pair):
+        call, _, error = list(displays("io.redirectd.7", "DESCRIPTION"))[:3]
+        with Daemon(pair.server, "tcp 8080 to 80 name other") as daemon, Caller(daemon.socket) as caller:
+            assert caller.call(json.loads(call)) == [json.loads(error)]
+        with Daemon(pair.server, "tcp 8080 to 80 name web") as daemon, Caller(daemon.socket) as caller:
+            assert "parameters" in caller.call(json.loads(call))[0]
+
+    def test_objects(self):
+        """Those of the interface definition, whole."""
+        interface = INTERFACES["io.redirectd"]
+        rule, flow, event = (json.loads(d.replace("{...}", "null"))
+                             for d in displays("io.redirectd.7", "OBJECTS"))
+        interface.check(("name", "Rule"), rule, "rule")
+        interface.check(("name", "Flow"), flow, "flow")
+        interface.check(("name", "Event"), {**event, "flow": flow}, "event")
+
+
+class TestPages:
+    @pytest.mark.parametrize("page", PAGES)
+    def test_no_complaints(self, page):
+        done = subprocess.run(["man", "--warnings", "-E", "UTF-8", "-l", os.path.join(TREE, "docs", page)],
+                              capture_output=True, text=True, check=False, env={**os.environ, "MANWIDTH": "80"})
+        assert done.returncode == 0 and not done.stderr, done.stderr
+
+    def test_every_verb_and_option_is_in_the_page(self):
+        page = open(os.path.join(TREE, "docs", "redirectctl.8"), encoding="utf-8").read()
+        shown = subprocess.run([REDIRECTCTL, "--help"], capture_output=True, text=True, check=True).stdout
+        for line in shown.split("verbs:\n")[1].split("\n\n")[0].splitlines():
+            verb = line[2:17].strip()
+            assert re.search(rf"^\.It Cm {verb}\b", page, re.M), verb
+            told = subprocess.run([REDIRECTCTL, *verb.split(), "--help"], capture_output=True, text=True,
+                                  check=True).stdout
+            for letter, option in re.findall(r"^  (?:-(\w),|   ) --([a-z-]+)", told, re.M):
+                known = f"Fl -{option}" in page or (letter and f"Fl {letter} " in page)
+                assert known, f"{verb} --{option}"
