@@ -39,12 +39,15 @@ static const struct family total_families[] = {
 	 "insert_failed"},
 };
 
-/* A sample for each reason; `key` is the object of them. */
-static const struct family reason_families[] = {
+/* A sample for each member of the object `key`, under the label `group`. */
+static const struct family member_families[] = {
 	{"redirectd_dropped_packets", METRIC_COUNTER, "packets", "Packets dropped, by reason.",
-	 NULL, "drops"},
+	 "reason", "drops"},
 	{"redirectd_passed_packets", METRIC_COUNTER, "packets",
-	 "Packets passed on untouched, by reason.", NULL, "passed"},
+	 "Packets passed on untouched, by reason.", "reason", "passed"},
+	{"redirectd_source_port_searches", METRIC_COUNTER, NULL,
+	 "Source ports chosen, by how many were tried until one was free.", "tried",
+	 "port_searches"},
 };
 
 /* A sample for each rule; `key` is that of its counters. */
@@ -70,6 +73,13 @@ static const struct family rule_info_family = {
 	"The rule's text and origin; 1 when in force, 0 when disabled.",
 	NULL,
 	NULL};
+
+static const struct family room_families[] = {
+	{"redirectd_source_ports_used", METRIC_GAUGE, NULL,
+	 "Source ports in use between the source address and the target with most of them.", NULL,
+	 "used"},
+	{"redirectd_source_ports_max", METRIC_GAUGE, NULL, "How many there can be.", NULL, "of"},
+};
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 
@@ -118,15 +128,15 @@ static void write_totals(const json_t *stats, FILE *out)
 	}
 }
 
-static void write_reasons(const struct family *m, json_t *reasons, FILE *out)
+static void write_members(const struct family *m, json_t *members, FILE *out)
 {
-	const char *reason;
+	const char *name;
 	json_t *count;
 
 	write_head(m, out);
-	json_object_foreach (reasons, reason, count) {
+	json_object_foreach (members, name, count) {
 		write_name(m, out);
-		write_label('{', "reason", reason, out);
+		write_label('{', m->group, name, out);
 		fputc('}', out);
 		write_value(count, out);
 	}
@@ -172,6 +182,23 @@ static void write_rule_info(const json_t *rules, FILE *out)
 	}
 }
 
+/* Nothing while no source is translated. */
+static void write_room(const json_t *room, FILE *out)
+{
+	for (size_t i = 0; json_is_object(room) && i < ARRAY_SIZE(room_families); i++) {
+		const struct family *m = &room_families[i];
+
+		write_head(m, out);
+		write_name(m, out);
+		write_label('{', "protocol", string_of(room, "protocol"), out);
+		write_label(',', "src", string_of(room, "src"), out);
+		write_label(',', "dst", string_of(room, "dst"), out);
+		fprintf(out, ",dport=\"%" JSON_INTEGER_FORMAT "\"}",
+			json_integer_value(json_object_get(room, "dport")));
+		write_value(json_object_get(room, m->key), out);
+	}
+}
+
 static void write_daemon(const json_t *status, FILE *out)
 {
 	json_int_t uptime = json_integer_value(json_object_get(status, "uptime_ms"));
@@ -191,9 +218,10 @@ void output_openmetrics(const json_t *stats, const json_t *list, const json_t *s
 
 	write_daemon(status, out);
 	write_totals(stats, out);
-	for (size_t i = 0; i < ARRAY_SIZE(reason_families); i++)
-		write_reasons(&reason_families[i], json_object_get(stats, reason_families[i].key),
+	for (size_t i = 0; i < ARRAY_SIZE(member_families); i++)
+		write_members(&member_families[i], json_object_get(stats, member_families[i].key),
 			      out);
+	write_room(json_object_get(stats, "source_ports"), out);
 	write_rule_info(rules, out);
 	for (size_t i = 0; i < ARRAY_SIZE(rule_families); i++)
 		write_rule_counters(&rule_families[i], rules, out);

@@ -73,7 +73,9 @@ def commands(page, program):
 
 def with_daemon(script):
     """The script beside a daemon at the default places, with one rule."""
-    return ("redirectd -r 'udp 9 to 10 name discard' 2>/run/log & pid=$!\n"
+    return ("printf 'include rules.d/*.conf\\nredirect udp 9 to 10 name discard\\n' "
+            "> /etc/redirectd/redirectd.conf\n"
+            "redirectd 2>/run/log & pid=$!\n"
             "trap 'kill $pid; wait $pid' EXIT\n"
             "for i in $(seq 300); do redirectctl -q status >/dev/null 2>&1 && break; sleep 0.1; done\n"
             f"{script}\n")
@@ -94,8 +96,10 @@ class TestRedirectctl:
 
     def test_what_they_do(self, sandbox):
         """Three of them, by what they leave or print."""
-        keep, = (d for d in displays("redirectctl.8") if "rules.conf" in d)
-        assert sandbox.run(with_daemon(f"{keep}\ncat rules.conf")) == "redirect udp 9 to 10 name discard\n"
+        keep, = (d for d in displays("redirectctl.8") if d == "redirectctl save")
+        said = sandbox.run(with_daemon(f"redirectctl -q add udp 7 to 8 name echo\n{keep}\n"
+                                       "cat /etc/redirectd/rules.d/saved.conf"))
+        assert "redirect udp 7 to 8 name echo\n" in said
         install, = (d for d in displays("redirectctl.8") if "install" in d)
         said = sandbox.run("echo redirect tcp 1 to 2 > new.conf\n" + install +
                            "\ncat /etc/redirectd/redirectd.conf")

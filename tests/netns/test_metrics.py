@@ -12,7 +12,7 @@ import urllib.parse
 import pytest
 
 from netns import Pair, eventually
-from peers import TcpEcho, tcp_ask
+from peers import TcpEcho, receive, tcp_ask
 from redirectd import EXIT_USAGE, REDIRECTCTL, TREE, Daemon
 
 METRICS = os.path.join(TREE, "docs", "metrics")
@@ -106,6 +106,22 @@ class TestText:
     def test_only_stats_has_it(self, net):
         net.daemon.ctl("list", "-o", "openmetrics", code=EXIT_USAGE)
         net.daemon.ctl("-j", "stats", "-o", "openmetrics", code=EXIT_USAGE)
+
+
+class TestSourcePorts:
+    def test_where_most_are_in_use(self, pair):
+        """A masqueraded connection, back to the client's own host."""
+        pair.server.sysctl("ipv4/ip_forward", 1)
+        with Daemon(pair.server, f"tcp 8080 to {Pair.CLIENT4}:80 masquerade") as daemon, \
+                TcpEcho(pair.client, 80), pair.client.connect(Pair.SERVER4, 8080) as s:
+            s.sendall(b"hello")
+            assert receive(s, 5) == b"hello"
+            families = parse(daemon.ctl("stats", "-o", "openmetrics").stdout)
+            room = {"protocol": "tcp", "src": Pair.SERVER4, "dst": Pair.CLIENT4, "dport": "80"}
+            assert value(families, "redirectd_source_ports_used", **room) == 1
+            assert value(families, "redirectd_source_ports_max", **room) > 60000
+            searches = "redirectd_source_port_searches"
+            assert value(families, searches, f"{searches}_total", tried="1") == 1
 
 
 def query(ns, expression):
