@@ -57,9 +57,19 @@ static char *copy(const char *text)
 	return new;
 }
 
+/* The older name is deprecated where there is the newer one. */
+static unsigned line_of(const struct reader *r)
+{
+#if XML_MAJOR_VERSION > 2 || XML_MINOR_VERSION >= 9
+	return (unsigned)XML_GetCurrentLineNumber64(r->parser);
+#else
+	return (unsigned)XML_GetCurrentLineNumber(r->parser);
+#endif
+}
+
 static struct import_place place_of(const struct reader *r, const char *text)
 {
-	return (struct import_place){(unsigned)XML_GetCurrentLineNumber(r->parser), text};
+	return (struct import_place){line_of(r), text};
 }
 
 static void on_forward_port(struct reader *r, const char **a)
@@ -71,7 +81,7 @@ static void on_forward_port(struct reader *r, const char **a)
 		abort();
 	f = &r->list[r->n++];
 	*f = (struct pending){
-		.line = (unsigned)XML_GetCurrentLineNumber(r->parser),
+		.line = line_of(r),
 		.port = copy(attribute(a, "port")),
 		.protocol = copy(attribute(a, "protocol")),
 		.to_port = copy(attribute(a, "to-port")),

@@ -142,7 +142,7 @@ static enum exit_code print_reply(const json_t *answer, bool as_json, json_int_t
 /* The first reply says that the daemon listens now: people and scripts may want to know. */
 static void announce(const struct options *o)
 {
-	if (!options_has(o, OPTION_QUIET) && !options_has(o, OPTION_JSON))
+	if (!options_has(o, OPTION_QUIET))
 		fputs("watching flows; Ctrl-C ends\n", stderr);
 }
 
