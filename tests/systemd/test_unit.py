@@ -136,6 +136,18 @@ class TestUnit:
         """Those that tests/netns/test_manual.py has nothing to run with."""
         running.shell(example)
 
+    def test_metrics(self, running):
+        """The units of docs/METRICS.md, as they are installed."""
+        running.shell("cd /usr/share/doc/redirectd/metrics && cp redirectd-metrics.socket "
+                      "redirectd-metrics@.service redirectd-textfile.service /etc/systemd/system/ && "
+                      "systemctl daemon-reload && systemctl start redirectd-metrics.socket")
+        said = running.shell("python3 -c 'import urllib.request as u; "
+                             "print(u.urlopen(\"http://127.0.0.1:9617/metrics\").read().decode())'")
+        assert "redirectd_rule_info{" in said and said.rstrip().endswith("# EOF")
+        running.shell("mkdir -p /var/lib/prometheus/node-exporter && systemctl start redirectd-textfile.service")
+        assert running.shell("cat /var/lib/prometheus/node-exporter/redirectd.prom").endswith("# EOF\n")
+        running.shell("systemctl stop redirectd-metrics.socket")
+
     def test_stream(self, running):
         """varlinkctl takes a stream; the first reply of Monitor comes at once."""
         said = running.shell(f"timeout 5 stdbuf -oL varlinkctl call --more --json=short unix:{SOCKET} "
