@@ -154,20 +154,20 @@ static int attach_tcx(struct attach *a, uint32_t ifindex, const struct direction
  * A qdisc "ingress" stands in the same place, takes our filters for both directions, and runs them
  * for one; so the kind matters, and the kernel compares it.
  */
-static bool has_clsact(uint32_t ifindex)
+static bool has_qdisc(uint32_t ifindex, const char *kind)
 {
 	struct {
 		struct tcmsg body;
 		struct rtattr attribute;
-		char kind[sizeof("clsact")];
+		char kind[sizeof("ingress")];
 	} ask = {
 		.body = {.tcm_family = AF_UNSPEC,
 			 .tcm_ifindex = ifindex,
 			 .tcm_parent = TC_H_CLSACT},
-		.attribute = {.rta_type = TCA_KIND, .rta_len = RTA_LENGTH(sizeof(ask.kind))},
-		.kind = "clsact",
+		.attribute = {.rta_type = TCA_KIND, .rta_len = RTA_LENGTH(strlen(kind) + 1)},
 	};
 
+	strcpy(ask.kind, kind);
 	return netlink_ask(RTM_GETQDISC, &ask, sizeof(ask)) == 0;
 }
 
@@ -178,7 +178,7 @@ static int make_qdisc(struct attach *a, uint32_t ifindex)
 	char path[512];
 	int r;
 
-	if (has_clsact(ifindex))
+	if (has_qdisc(ifindex, "clsact"))
 		return 0;
 	r = bpf_tc_hook_create(&hook);
 	if (r < 0)
@@ -281,8 +281,8 @@ static int note_filter(const struct nlmsghdr *m, void *userdata)
 	return 0;
 }
 
-/* Does somebody else have a filter on this hook of the qdisc? */
-static bool has_filters(uint32_t ifindex, const struct direction *d)
+static int dump_filters(uint32_t ifindex, const struct direction *d, netlink_handler handler,
+			void *userdata)
 {
 	struct tcmsg body = {
 		.tcm_family = AF_UNSPEC,
@@ -291,10 +291,17 @@ static bool has_filters(uint32_t ifindex, const struct direction *d)
 			TC_H_MAKE(TC_H_CLSACT, d->tc_point == BPF_TC_INGRESS ? TC_H_MIN_INGRESS
 									     : TC_H_MIN_EGRESS),
 	};
+
+	return netlink_dump(RTM_GETTFILTER, &body, sizeof(body), handler, userdata);
+}
+
+/* Does somebody else have a filter on this hook of the qdisc? */
+static bool has_filters(uint32_t ifindex, const struct direction *d)
+{
 	bool found = false;
 
 	/* Unable to tell, it is left in place. */
-	return netlink_dump(RTM_GETTFILTER, &body, sizeof(body), note_filter, &found) < 0 || found;
+	return dump_filters(ifindex, d, note_filter, &found) < 0 || found;
 }
 
 /* Ours, and nobody else's filter in it: the qdisc goes as it came. */
@@ -328,6 +335,78 @@ void attach_remove_all(struct attach *a)
 		remove_pins(a, ifindex);
 	}
 	a->n_entries = 0;
+}
+
+/* ---- what the kernel has ---- */
+
+#define PROGRAMS_MOST 64 /* BPF_MPROG_MAX: more do not fit on a hook */
+
+/* Programs on a TCX hook, in the order in which they run; none on kernels without TCX. */
+static uint32_t query_tcx(uint32_t ifindex, const struct direction *d,
+			  uint32_t ids[static PROGRAMS_MOST])
+{
+	LIBBPF_OPTS(bpf_prog_query_opts, opts, .prog_ids = ids, .prog_cnt = PROGRAMS_MOST);
+
+	return bpf_prog_query_opts((int)ifindex, d->tcx_type, &opts) < 0 ? 0 : opts.prog_cnt;
+}
+
+static uint32_t program_id(const struct attach *a, enum datapath_program p)
+{
+	struct bpf_prog_info info = {0};
+	uint32_t length = sizeof(info);
+
+	return bpf_obj_get_info_by_fd(datapath_program_fd(a->datapath, p), &info, &length) < 0
+		       ? 0
+		       : info.id;
+}
+
+static void note_front(struct attach_look *look, const char *what, uint32_t number)
+{
+	if (look->n_in_front++ == 0)
+		snprintf(look->first, sizeof(look->first), "%s %u", what, number);
+}
+
+static void look_at_tcx(const struct attach *a, uint32_t ifindex, const struct direction *d,
+			struct attach_look *ret)
+{
+	uint32_t ids[PROGRAMS_MOST], n = query_tcx(ifindex, d, ids);
+	uint32_t ethernet = program_id(a, d->ethernet), l3 = program_id(a, d->l3);
+
+	for (uint32_t i = 0; i < n && !ret->ours; i++) {
+		if (a->hook == ATTACH_TCX && (ids[i] == ethernet || ids[i] == l3))
+			ret->ours = true;
+		else
+			note_front(ret, "the TCX program with id", ids[i]);
+	}
+	if (a->hook == ATTACH_TCX && !ret->ours)
+		ret->n_in_front = 0; /* in front of nothing */
+}
+
+static int look_at_filter(const struct nlmsghdr *m, void *userdata)
+{
+	const struct tcmsg *t = NLMSG_DATA(m);
+	uint32_t priority = TC_H_MAJ(t->tcm_info) >> 16;
+	struct attach_look *look = userdata;
+
+	if (m->nlmsg_type != RTM_NEWTFILTER || !t->tcm_handle)
+		return 0;
+	if (t->tcm_handle == CLSACT_HANDLE && priority == CLSACT_PRIORITY)
+		look->ours = true;
+	else if (priority < CLSACT_PRIORITY)
+		note_front(look, "a filter of priority", priority);
+	return 0;
+}
+
+int attach_look(const struct attach *a, uint32_t ifindex, bool incoming, struct attach_look *ret)
+{
+	const struct direction *d = &directions[incoming ? 1 : 0];
+
+	*ret = (struct attach_look){0};
+	look_at_tcx(a, ifindex, d, ret);
+	if (a->hook == ATTACH_TCX)
+		return 0;
+	ret->foreign_qdisc = has_qdisc(ifindex, "ingress");
+	return dump_filters(ifindex, d, look_at_filter, ret);
 }
 
 const struct attach_entry *attach_entries(const struct attach *a, size_t *ret_n)

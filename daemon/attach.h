@@ -43,5 +43,14 @@ void attach_forget(struct attach *a, uint32_t ifindex);
 /* Removes every attachment, and a clsact qdisc if it is ours and nobody uses it. */
 void attach_remove_all(struct attach *a);
 
+/* Which programs the kernel has on a hook. */
+struct attach_look {
+	bool ours;
+	bool foreign_qdisc;  /* a qdisc "ingress" in the place of clsact */
+	uint32_t n_in_front; /* programs and filters of others that run before ours */
+	char first[64];	     /* one of them, in words */
+};
+int attach_look(const struct attach *a, uint32_t ifindex, bool incoming, struct attach_look *ret);
+
 const struct attach_entry *attach_entries(const struct attach *a, size_t *ret_n);
 const char *attach_hook_name(enum attach_hook hook);

@@ -63,6 +63,14 @@ const char *links_name(const struct links *l, uint32_t ifindex)
 	return e ? e->name : NULL;
 }
 
+const char *links_nth(const struct links *l, size_t n, uint32_t *ret_ifindex)
+{
+	if (n >= l->n_entries)
+		return NULL;
+	*ret_ifindex = l->entries[n].ifindex;
+	return l->entries[n].name;
+}
+
 enum framing {
 	FRAMING_ETHERNET,
 	FRAMING_NONE,

@@ -38,5 +38,8 @@ DEFINE_CLEANUP(struct links, links_free)
 uint32_t links_index(const struct links *l, const char *name);
 const char *links_name(const struct links *l, uint32_t ifindex);
 
+/* Walks the interfaces that packets may be redirected on, from 0; NULL: no more. */
+const char *links_nth(const struct links *l, size_t n, uint32_t *ret_ifindex);
+
 /* Is an address this host's own? */
 bool links_is_own(const struct links *l, const struct ip_prefix *address);

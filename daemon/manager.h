@@ -18,6 +18,7 @@
 
 struct config;
 struct config_text;
+struct findings;
 struct events;
 struct manager;
 struct options;
@@ -133,3 +134,6 @@ struct manager_status {
 	size_t n_attachments;
 };
 int manager_status(struct manager *m, struct manager_status *ret);
+
+/* Runs the checks of doctor.h. */
+void manager_doctor(struct manager *m, struct findings *ret);

@@ -27,6 +27,9 @@ int methods_save(struct call *call, json_t *parameters, void *userdata);
 int methods_conntrack(struct call *call, json_t *parameters, void *userdata);
 int methods_conntrack_count(struct call *call, json_t *parameters, void *userdata);
 
+/* methods-doctor.c */
+int methods_doctor(struct call *call, json_t *parameters, void *userdata);
+
 /* methods-monitor.c */
 int methods_monitor(struct call *call, json_t *parameters, void *userdata);
 

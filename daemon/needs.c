@@ -95,36 +95,14 @@ static void add(struct needs *needs, enum need_kind kind, uint32_t rule, const c
 		needs->items[needs->n++] = need;
 }
 
-/* Where a rule takes packets from. */
-struct places {
-	const char (*names)[IF_NAMESIZE]; /* none: every interface */
-	size_t n;
-};
-
-static struct places places_of(const struct rule *r, const struct config *config)
+static bool takes_from_elsewhere(const struct config_places *p)
 {
-	if (r->n_interfaces)
-		return (struct places){(const char(*)[IF_NAMESIZE])r->interfaces, r->n_interfaces};
-	return (struct places){(const char(*)[IF_NAMESIZE])config->interfaces,
-			       config->n_interfaces};
-}
-
-static bool names_lo(const struct places *p)
-{
-	for (size_t i = 0; i < p->n; i++)
-		if (strcmp(p->names[i], LOOPBACK) == 0)
-			return true;
-	return false;
-}
-
-static bool takes_from_elsewhere(const struct places *p)
-{
-	return p->n != 1 || !names_lo(p);
+	return p->n != 1 || !config_places_name(p, LOOPBACK);
 }
 
 /* A setting of the interfaces that a rule takes packets from, with or without lo. */
 static void add_by_place(struct needs *needs, enum need_kind kind, uint32_t rule,
-			 const struct places *p, bool with_lo)
+			 const struct config_places *p, bool with_lo)
 {
 	if (!p->n)
 		add(needs, kind, rule, EVERY_INTERFACE);
@@ -147,7 +125,7 @@ static bool is_loopback6(const struct ip_prefix *a)
 }
 
 static void add_own_target(struct needs *needs, uint32_t rule, const struct ip_prefix *target,
-			   const struct places *p)
+			   const struct config_places *p)
 {
 	if (is_loopback4(target))
 		add_by_place(needs, NEED_ROUTE_LOCALNET, rule, p, false);
@@ -156,7 +134,7 @@ static void add_own_target(struct needs *needs, uint32_t rule, const struct ip_p
 }
 
 static void add_other_target(struct needs *needs, uint32_t rule, const struct ip_prefix *target,
-			     const struct places *p)
+			     const struct config_places *p)
 {
 	/* IPv6 is forwarded by all interfaces or none. */
 	if (target->family == AF_INET6) {
@@ -166,7 +144,7 @@ static void add_other_target(struct needs *needs, uint32_t rule, const struct ip
 	add_by_place(needs, NEED_FORWARDING4, rule, p, true);
 	if (!p->n)
 		add(needs, NEED_LOCAL_CLIENTS_MAY, rule, LOOPBACK);
-	if (!names_lo(p))
+	if (!config_places_name(p, LOOPBACK))
 		return;
 	add(needs, NEED_LOCAL_CLIENTS, rule, LOOPBACK);
 	add(needs, NEED_LOOPBACK_CLIENTS, rule, LOOPBACK);
@@ -175,7 +153,7 @@ static void add_other_target(struct needs *needs, uint32_t rule, const struct ip
 static void add_rule(struct needs *needs, const struct ruleset_entry *e,
 		     const struct config *config, const struct links *links)
 {
-	const struct places p = places_of(e->rule, config);
+	const struct config_places p = config_places(config, e->rule);
 	char buffer[IP_PREFIX_STRLEN];
 
 	for (size_t i = 0; i < e->rule->n_targets; i++) {
@@ -246,11 +224,17 @@ void needs_find(struct ruleset_entry *const *entries, size_t n, const struct con
 			ret->items[ret->n++] = all.items[i];
 }
 
+void need_describe(const struct need *need, struct need_text *ret)
+{
+	ret->priority = kinds[need->kind].priority;
+	snprintf(ret->why, sizeof(ret->why), "rule %u %s", need->rule, kinds[need->kind].why);
+	fill_in(kinds[need->kind].remedy, need, ret->remedy, sizeof(ret->remedy));
+}
+
 void need_log(const struct need *need)
 {
-	char remedy[192];
+	struct need_text text;
 
-	fill_in(kinds[need->kind].remedy, need, remedy, sizeof(remedy));
-	log_write(kinds[need->kind].priority, "rule %u %s; %s", need->rule, kinds[need->kind].why,
-		  remedy);
+	need_describe(need, &text);
+	log_write(text.priority, "%s; %s", text.why, text.remedy);
 }

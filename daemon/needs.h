@@ -45,5 +45,12 @@ struct needs {
 void needs_find(struct ruleset_entry *const *entries, size_t n, const struct config *config,
 		const struct links *links, struct needs *ret);
 bool needs_has(const struct needs *needs, const struct need *like);
+
+struct need_text {
+	int priority;	  /* of syslog(3) */
+	char why[192];	  /* "rule N sends..." */
+	char remedy[192]; /* with the command, if one mends it, behind "run: " */
+};
+void need_describe(const struct need *need, struct need_text *ret);
 /* Logs it, with the command that mends it. */
 void need_log(const struct need *need);

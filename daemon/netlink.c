@@ -95,9 +95,15 @@ static int ignore(const struct nlmsghdr *message, void *userdata)
 	return 0;
 }
 
+int netlink_get(uint16_t type, const void *body, size_t length, netlink_handler handler,
+		void *userdata)
+{
+	return request(type, NLM_F_ACK, body, length, handler, userdata);
+}
+
 int netlink_ask(uint16_t type, const void *body, size_t length)
 {
-	return request(type, NLM_F_ACK, body, length, ignore, NULL);
+	return netlink_get(type, body, length, ignore, NULL);
 }
 
 int netlink_receive(int fd, netlink_handler handler, void *userdata)

@@ -15,6 +15,9 @@ int netlink_open(uint32_t groups);
 /* Asks for a dump: `body` follows the header. */
 int netlink_dump(uint16_t type, const void *body, size_t length, netlink_handler handler,
 		 void *userdata);
+/* Asks for one thing: 0, or the kernel's error. */
+int netlink_get(uint16_t type, const void *body, size_t length, netlink_handler handler,
+		void *userdata);
 /* Asks whether there is what `body` describes: 0, or the kernel's error. */
 int netlink_ask(uint16_t type, const void *body, size_t length);
 /*

@@ -7,6 +7,7 @@
 
 #include "daemon/attach.h"
 #include "daemon/datapath.h"
+#include "daemon/doctor.h"
 #include "daemon/links.h"
 #include "daemon/manager-private.h"
 #include "daemon/options.h"
@@ -175,4 +176,11 @@ int manager_status(struct manager *m, struct manager_status *ret)
 		ret->n_differ += m->rules->entries[i]->configured != NULL;
 	}
 	return 0;
+}
+
+void manager_doctor(struct manager *m, struct findings *ret)
+{
+	const struct doctor d = {m->rules, m->config, m->links, m->attach};
+
+	doctor_run(&d, ret);
 }

@@ -541,3 +541,19 @@ int config_check_settings(const struct config *c, const struct config *now, stru
 	}
 	return diag->n_items > before ? -EINVAL : 0;
 }
+
+struct config_places config_places(const struct config *c, const struct rule *r)
+{
+	if (r->n_interfaces)
+		return (struct config_places){(const char(*)[IF_NAMESIZE])r->interfaces,
+					      r->n_interfaces};
+	return (struct config_places){(const char(*)[IF_NAMESIZE])c->interfaces, c->n_interfaces};
+}
+
+bool config_places_name(const struct config_places *p, const char *name)
+{
+	for (size_t i = 0; i < p->n; i++)
+		if (strcmp(p->names[i], name) == 0)
+			return true;
+	return false;
+}

@@ -95,6 +95,15 @@ int config_read_texts(struct config *c, const struct config_text *texts, size_t 
 /* Adds one rule given outside of files (`-r`, the socket). `source` is copied. 0 or -EINVAL. */
 int config_add_rule(struct config *c, const char *text, const char *source, struct diag *diag);
 
+/* Where a rule takes packets from: its `on`, else `interface`; none: every interface. */
+struct config_places {
+	const char (*names)[IF_NAMESIZE]; /* borrowed */
+	size_t n;
+};
+struct config_places config_places(const struct config *c, const struct rule *r);
+/* Is it named there? */
+bool config_places_name(const struct config_places *p, const char *name);
+
 /*
  * Names used twice and rules in conflict, over all rules of `c`: O(n) for distinct ports.
  * Called by config_read_*() at their end; call it again after config_add_rule().
