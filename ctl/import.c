@@ -332,6 +332,11 @@ int import_add_ports(struct import_redirect *r, const struct port_range *range)
 
 /* ---- output ---- */
 
+const struct rule *import_rule(const struct import *i, size_t n)
+{
+	return n < i->n_rules ? i->rules[n].rule : NULL;
+}
+
 void import_print_rules(const struct import *i, FILE *out)
 {
 	for (size_t n = 0; n < i->n_rules; n++)

@@ -46,6 +46,8 @@ const struct option_info option_table[OPTION_COUNT] = {
 			    "remove all rules that are not in the file"},
 	[OPTION_CONFIRM] = {OPTIONS_APPLY, 0, "confirm", "DURATION",
 			    "take it back after so long, unless `confirm` comes"},
+	[OPTION_CONNECT] = {OPTIONS_DOCTOR, 0, "connect", NULL,
+			    "also try a connection to each TCP target on another host"},
 };
 
 /* Where the reader of argv stands. */

@@ -37,6 +37,7 @@ enum option_id {
 	OPTION_PACKETS,
 	OPTION_FORMAT,
 	OPTION_INTERVAL,
+	OPTION_CONNECT,
 	OPTION_COUNT,
 };
 
@@ -50,6 +51,7 @@ enum option_group {
 	OPTIONS_MONITOR = 1 << 4,
 	OPTIONS_IMPORT = 1 << 5,
 	OPTIONS_TOP = 1 << 6,
+	OPTIONS_DOCTOR = 1 << 7,
 };
 
 struct option_info {

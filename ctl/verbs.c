@@ -85,6 +85,14 @@ static const char stats_details[] =
 	"FORMAT is table (the default), json, or openmetrics: the text that Prometheus scrapes,\n"
 	"with each rule's counters beside the totals.\n";
 
+static const char doctor_details[] =
+	"Looks at the kernel, the daemon, its hooks, NAT of other programs, settings, routes, and\n"
+	"whether targets listen. As root it sees all. Without a daemon it looks at what it can.\n"
+	"Exit status: 0 nothing is wrong, 1 there are warnings or errors.\n"
+	"\n"
+	"    redirectctl doctor -q             only what is worth a word\n"
+	"    redirectctl doctor --connect      also try targets on other hosts\n";
+
 static const char check_details[] =
 	"Reads the file, and what it includes, as the daemon would, and reports every error.\n"
 	"Needs no daemon. FILE `-` is the standard input.\n"
@@ -171,6 +179,8 @@ const struct verb verb_table[] = {
 	{"top", "", "watch rules and flows on the whole terminal", top_details, 0, 0, OPTIONS_TOP,
 	 verb_top},
 	{"status", "", "show how the daemon is doing", NULL, 0, 0, 0, verb_status},
+	{"doctor", "", "look for what is wrong, and what mends it", doctor_details, 0, 0,
+	 OPTIONS_DOCTOR, verb_doctor},
 	{"call", "METHOD [JSON]", "call a method of the control socket", call_details, 1, 2,
 	 OPTIONS_MORE, verb_call},
 	{"completion", "SHELL", "print what a shell needs to complete this", completion_details, 1,

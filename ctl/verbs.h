@@ -68,6 +68,8 @@ enum exit_code verb_monitor(const struct options *o, struct failure *f);
 /* verb-status.c */
 enum exit_code verb_stats(const struct options *o, struct failure *f);
 enum exit_code verb_status(const struct options *o, struct failure *f);
+/* verb-doctor.c */
+enum exit_code verb_doctor(const struct options *o, struct failure *f);
 /* verb-check.c */
 enum exit_code verb_check(const struct options *o, struct failure *f);
 /* verb-import.c */
