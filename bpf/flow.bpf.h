@@ -279,16 +279,16 @@ static __always_inline __u32 flow_publish(struct datapath_config *c, __u32 recor
 	return record;
 }
 
-/* Makes the flow of the current packet by an action. Returns its record, or FLOW_REFUSED(). */
-static __always_inline __u32 flow_create(struct __sk_buff *skb, struct datapath_config *c,
-					 const struct packet *p, __u32 action,
-					 const struct action *a)
+/*
+ * Makes the flow of the current packet by an action, in a record that the caller owns, and enters
+ * it. Returns the record to use, or FLOW_REFUSED().
+ */
+static __always_inline __u32 flow_make(struct __sk_buff *skb, const struct datapath_config *c,
+				       const struct packet *p, __u32 action, const struct action *a,
+				       __u32 record, struct flow *f)
 {
-	__u32 record = flow_take_record(), r;
-	struct flow *f = record ? table_record(record) : NULL;
+	__u32 r;
 
-	if (!f)
-		return FLOW_REFUSED(REASON_TABLE_FULL);
 	flow_fill(f, p, a->rule, c, skb->ifindex);
 	if (!target_choose(action, a, f, &p->tuple)) {
 		table_release(f);
@@ -299,7 +299,19 @@ static __always_inline __u32 flow_create(struct __sk_buff *skb, struct datapath_
 		table_release(f);
 		return FLOW_REFUSED(r);
 	}
-	r = flow_enter(skb, record, f);
+	return flow_enter(skb, record, f);
+}
+
+static __always_inline __u32 flow_create(struct __sk_buff *skb, struct datapath_config *c,
+					 const struct packet *p, __u32 action,
+					 const struct action *a)
+{
+	__u32 record = flow_take_record(), r;
+	struct flow *f = record ? table_record(record) : NULL;
+
+	if (!f)
+		return FLOW_REFUSED(REASON_TABLE_FULL);
+	r = flow_make(skb, c, p, action, a, record, f);
 	return r == record ? flow_publish(c, record, f) : r;
 }
 
@@ -378,10 +390,21 @@ static __always_inline __u32 flow_in_the_way(struct __sk_buff *skb, struct cpu_c
 }
 
 /* Of TCP only the first packet: another's connection has gone well so far. */
-static __always_inline bool flow_may_be_direct(const struct packet *p)
+static __always_inline bool flow_begins_direct(const struct packet *p)
 {
 	return p->tuple.kind & FLOW_UDP ||
 	       (p->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN;
+}
+
+static __always_inline __u32 flow_make_direct(struct __sk_buff *skb,
+					      const struct datapath_config *c,
+					      const struct packet *p, __u32 stage, __u32 record,
+					      struct flow *f)
+{
+	flow_fill(f, p, 0, c, skb->ifindex);
+	if (stage == STAGE_OUT)
+		f->flags |= FLOW_LOCAL;
+	return flow_enter(skb, record, f);
 }
 
 /*
@@ -398,17 +421,14 @@ __noinline __u32 flow_begin_direct(struct __sk_buff *skb, __u32 stage, __u32 oth
 	__u32 record, r;
 	struct flow *f;
 
-	if (!c || !counts || !flow_may_be_direct(&scratch_of(counts)->packet) ||
+	if (!c || !counts || !flow_begins_direct(&scratch_of(counts)->packet) ||
 	    !flow_in_the_way(skb, counts, stage))
 		return otherwise;
 	record = flow_take_record();
 	f = record ? table_record(record) : NULL;
 	if (!f)
 		return FLOW_REFUSED(REASON_TABLE_FULL);
-	flow_fill(f, &scratch_of(counts)->packet, 0, c, skb->ifindex);
-	if (stage == STAGE_OUT)
-		f->flags |= FLOW_LOCAL;
-	r = flow_enter(skb, record, f);
+	r = flow_make_direct(skb, c, &scratch_of(counts)->packet, stage, record, f);
 	return r == record ? flow_publish(c, record, f) : r;
 }
 
@@ -447,8 +467,43 @@ __noinline int flow_still_right(__u32 record, __u32 ifindex)
 			return 0;
 		}
 	}
-	f->generation = c->generation;
 	return 1;
+}
+
+/*
+ * Why a found flow has no claim on the current packet any more: a DESTROY_ reason, or FLOW_LIVES.
+ * Beyond its age that is asked where packets are as their senders sent them. Changes nothing.
+ */
+#define FLOW_LIVES 0xffU
+
+static __always_inline __u32 flow_outlived_by(const struct datapath_config *c,
+					      const struct packet *p, const struct found *found,
+					      enum table_stage stage, __u32 ifindex, __u32 now)
+{
+	const struct flow *f = found->flow;
+
+	if (table_expired(c, f, now))
+		return DESTROY_EXPIRED;
+	if (found->direction == DIRECTION_REPLY || (stage == STAGE_OUT && !table_is_own(f)))
+		return FLOW_LIVES;
+	if (p->protocol == IPPROTO_TCP && tcp_may_reopen(f->state, p->tcp_flags))
+		return DESTROY_REOPENED;
+	if (f->generation != (__u16)c->generation && !table_is_own(f) &&
+	    !flow_still_right(found->record, ifindex))
+		return DESTROY_RULE;
+	return FLOW_LIVES;
+}
+
+/*
+ * May a packet, of no flow and to a port that is a target's, be taken for one of a flow? Of TCP
+ * only its first one is asked, unless there are such flows. See flow_begin_direct().
+ */
+static __always_inline bool flow_may_be_direct(const struct datapath_config *c,
+					       const struct packet *p, __u32 port)
+{
+	if (!(port & PORT_REPLY_OUT))
+		return false;
+	return c->direct || flow_begins_direct(p);
 }
 
 /* Moves the state on. Writes only what changes: an established flow's packets write nothing here.

@@ -140,6 +140,7 @@ struct scratch {
 	struct tuple key; /* looked for, entered, or to become, besides the packet's */
 	struct fragment_key fragment;
 	struct packet quote; /* what an ICMP error quotes */
+	__u32 gone;	     /* a record that counts as none, to TABLE_TRIAL */
 };
 _Static_assert(sizeof(struct scratch) <= CPU_SCRATCH, "the scratch has no room for it");
 

@@ -30,6 +30,7 @@
 #include "stats.bpf.h"
 #include "table.bpf.h"
 #include "tcp.bpf.h"
+#include "trace.bpf.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -111,18 +112,6 @@ static __always_inline int begun(struct __sk_buff *skb, const struct datapath_co
 	return forward(skb, c, counts, &found, stage, ethernet, now);
 }
 
-/*
- * May a packet, of no flow and to a port that is a target's, be taken for one of a flow? Of TCP
- * only its first one is asked, unless there are such flows. See flow_begin_direct().
- */
-static __always_inline bool may_be_direct(const struct datapath_config *c, const struct packet *p,
-					  __u32 port)
-{
-	if (!(port & PORT_REPLY_OUT))
-		return false;
-	return c->direct || flow_may_be_direct(p);
-}
-
 /* A packet that comes in, of no flow, to a port that has rules or is a target's. */
 static __always_inline int begin(struct __sk_buff *skb, const struct datapath_config *c,
 				 struct cpu_counters *counts, __u32 port, bool ethernet, __u32 now)
@@ -136,7 +125,7 @@ static __always_inline int begin(struct __sk_buff *skb, const struct datapath_co
 	if (port & PORT_SHAPE)
 		record = flow_begin(skb, port);
 	if ((record == FLOW_REFUSED(REASON_UNRELATED) || record == FLOW_REFUSED(REASON_NO_MATCH)) &&
-	    may_be_direct(c, p, port))
+	    flow_may_be_direct(c, p, port))
 		record = flow_begin_direct(skb, STAGE_IN, record);
 	return begun(skb, c, counts, record, STAGE_IN, ethernet, now);
 }
@@ -150,30 +139,23 @@ static __always_inline int begin_own(struct __sk_buff *skb, const struct datapat
 	return begun(skb, c, counts, record, STAGE_OUT, ethernet, now);
 }
 
-/*
- * Ends a found flow that has no claim on this packet any more. Returns whether it did. Beyond its
- * age that is asked where packets are as their senders sent them.
- */
+/* Ends a found flow that has no claim on this packet any more. Returns whether it did. */
 static __always_inline bool outlived(const struct datapath_config *c, const struct packet *p,
 				     const struct found *found, enum table_stage stage,
 				     __u32 ifindex, __u32 now)
 {
+	__u32 reason = flow_outlived_by(c, p, found, stage, ifindex, now);
 	struct flow *f = found->flow;
-	__u32 reason;
 
-	if (table_expired(c, f, now))
-		reason = DESTROY_EXPIRED;
-	else if (found->direction == DIRECTION_REPLY || (stage == STAGE_OUT && !table_is_own(f)))
-		return false;
-	else if (p->protocol == IPPROTO_TCP && tcp_may_reopen(f->state, p->tcp_flags))
-		reason = DESTROY_REOPENED;
-	else if (f->generation != (__u16)c->generation && !table_is_own(f) &&
-		 !flow_still_right(found->record, ifindex))
-		reason = DESTROY_RULE;
-	else
-		return false;
-	flow_destroy(found->record, f, found->seq, reason);
-	return true;
+	if (reason != FLOW_LIVES) {
+		flow_destroy(found->record, f, found->seq, reason);
+		return true;
+	}
+	/* It has been held against these rules now. */
+	if (stage == STAGE_IN && found->direction == DIRECTION_ORIGINAL &&
+	    f->generation != (__u16)c->generation)
+		f->generation = c->generation;
+	return false;
 }
 
 /* A packet that has no ports: an ICMP error about one, a later fragment, or none of our business.
@@ -222,7 +204,7 @@ static __always_inline int ingress(struct __sk_buff *skb, bool ethernet)
 	port = rule_port(c, p->protocol == IPPROTO_UDP, p->tuple.dport);
 	reply_port = rule_port(c, p->protocol == IPPROTO_UDP, p->tuple.sport);
 	marked = port & (PORT_SHAPE | PORT_LISTEN) || reply_port & PORT_REPLY_IN;
-	if (!marked && !may_be_direct(c, p, port))
+	if (!marked && !flow_may_be_direct(c, p, port))
 		return unrelated(skb, c, counts, REASON_UNRELATED, STAGE_IN);
 
 	now = clock_ticks();
@@ -262,7 +244,7 @@ static __always_inline int egress(struct __sk_buff *skb, bool ethernet)
 	if (table_find(&p->tuple, table_hash(c, &p->tuple), STAGE_OUT, &found) &&
 	    !outlived(c, p, &found, STAGE_OUT, skb->ifindex, now))
 		return forward(skb, c, counts, &found, STAGE_OUT, ethernet, now);
-	if (port & PORT_SNAT_OUT && !skb->ingress_ifindex && may_be_direct(c, p, port))
+	if (port & PORT_SNAT_OUT && !skb->ingress_ifindex && flow_may_be_direct(c, p, port))
 		return begin_own(skb, c, counts, ethernet, now);
 	return leave(counts, REASON_UNRELATED);
 }
@@ -326,4 +308,14 @@ int sweep(struct __sk_buff *skb)
 		freed += sweep_record(item.record, item.seq);
 	}
 	return freed;
+}
+
+/*
+ * Not attached: the daemon runs it on a made packet, to tell what ingress would do with it. Writes
+ * a struct trace_answer over the packet, and nothing else but the record TABLE_TRIAL.
+ */
+SEC("tc")
+int trace(struct __sk_buff *skb)
+{
+	return trace_packet(skb);
 }

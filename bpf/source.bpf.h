@@ -297,7 +297,8 @@ __noinline __u32 source_enter_port(struct __sk_buff *skb, __u32 record)
 			r = source_enter(record, f->flags & FLOW_SNAT);
 			if (!r) {
 				class = source_search_class(i) & (PORT_SEARCH_CLASSES - 1);
-				atomic_add(&sums->port_searches[class], 1);
+				if (record != TABLE_TRIAL)
+					atomic_add(&sums->port_searches[class], 1);
 				return 0;
 			}
 		}

@@ -215,12 +215,13 @@ static __always_inline void table_key(const struct flow *f, __u32 entry, struct 
 
 /*
  * Enters a record that the caller owns. Returns 0, TABLE_FULL, or the record that has the tuple
- * already.
+ * already. TABLE_TRIAL is not entered: the answer is the one that a record like it would get.
  *
  * This and the next are global functions: the verifier looks at them once, not once a call. Their
  * arguments are therefore numbers (kernels before 5.12 take nothing else).
  */
 #define TABLE_FULL  0xffffffffU
+#define TABLE_TRIAL 0U
 #define TABLE_TRIES 4
 
 /* The record that has a tuple of the scratch already, at a stage; 0: none. */
@@ -284,7 +285,10 @@ __noinline __u32 table_index_add(__u32 record, __u32 entry)
 		if (holder) {
 			/* Another slot of its own, of the same bucket and tag, finds this one too.
 			 */
-			return holder == record ? 0 : holder;
+			if (holder == record ||
+			    (record == TABLE_TRIAL && holder == scratch_of(counts)->gone))
+				return 0;
+			return holder;
 		}
 		bpf_spin_lock(&line->lock);
 		if (bucket->version == version) {
@@ -292,6 +296,10 @@ __noinline __u32 table_index_add(__u32 record, __u32 entry)
 			for (int s = 0; s < INDEX_SLOTS; s++) {
 				if (bucket->slots[s])
 					continue;
+				if (record == TABLE_TRIAL) {
+					done = 2;
+					break;
+				}
 				bucket->slots[s] = (hash & ~INDEX_RECORD) | record;
 				bucket->version++;
 				done = 2;
@@ -323,7 +331,7 @@ __noinline int table_index_remove(__u32 record, __u32 entry)
 	hash = table_hash(c, &scratch_of(counts)->key);
 	bucket = table_bucket(hash);
 	line = table_lock(hash);
-	if (!bucket || !line)
+	if (!bucket || !line || record == TABLE_TRIAL)
 		return 0;
 	bpf_spin_lock(&line->lock);
 	for (int s = 0; s < INDEX_SLOTS; s++) {

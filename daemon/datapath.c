@@ -52,6 +52,7 @@ static const char *const program_names[PROGRAM_COUNT] = {
 	[PROGRAM_IN] = "redirect_in",	    [PROGRAM_OUT] = "redirect_out",
 	[PROGRAM_IN_L3] = "redirect_in_l3", [PROGRAM_OUT_L3] = "redirect_out_l3",
 	[PROGRAM_SWEEP] = "sweep",	    [PROGRAM_CLOCK] = "read_clock",
+	[PROGRAM_TRACE] = "trace",
 };
 
 #define LOG_LINES 24 /* of a verifier's log: its end says what is wrong */
@@ -730,6 +731,24 @@ int datapath_sweep(struct datapath *d, const struct sweep_item *items, size_t n)
 		freed += opts.retval;
 	}
 	return freed;
+}
+
+int datapath_trace(struct datapath *d, uint32_t ifindex, const void *packet, size_t length,
+		   struct trace_answer *ret)
+{
+	char out[2048];
+	struct __sk_buff context = {.ifindex = ifindex};
+	LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = packet, .data_size_in = length,
+		    .data_out = out, .data_size_out = sizeof(out), .ctx_in = &context,
+		    .ctx_size_in = sizeof(context), .repeat = 1);
+	int r = bpf_prog_test_run_opts(datapath_program_fd(d, PROGRAM_TRACE), &opts);
+
+	if (r < 0)
+		return r;
+	if (opts.retval != 0 || opts.data_size_out < sizeof(*ret))
+		return -EIO;
+	memcpy(ret, out, sizeof(*ret));
+	return 0;
 }
 
 /* Reads the datapath's clock once a second, and goes on by CLOCK_MONOTONIC in between. */

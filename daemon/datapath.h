@@ -23,6 +23,7 @@ enum datapath_program {
 	PROGRAM_OUT_L3, /* egress of them */
 	PROGRAM_SWEEP,
 	PROGRAM_CLOCK,
+	PROGRAM_TRACE,
 	PROGRAM_COUNT,
 };
 
@@ -88,6 +89,13 @@ int datapath_events_fd(struct datapath *d);
 
 /* Frees the records that are expired, or expire soon enough; returns how many, or an error. */
 int datapath_sweep(struct datapath *d, const struct sweep_item *items, size_t n);
+
+/*
+ * What ingress would do with a packet, Ethernet header and all, that came in at an interface; it is
+ * as long as the answer at least. Changes nothing.
+ */
+int datapath_trace(struct datapath *d, uint32_t ifindex, const void *packet, size_t length,
+		   struct trace_answer *ret);
 
 /* Now, in the ticks of the datapath; cheap enough to ask for each flow. */
 uint32_t datapath_ticks(struct datapath *d);

@@ -362,6 +362,32 @@ struct sweep_item {
 	__u32 seq;
 };
 
+/*
+ * What the trace program makes of the packet that it is run on: which flow takes it, or would be
+ * made. Written over the packet's data, which is as long at least.
+ */
+enum trace_stage {
+	TRACE_IN,	/* once a packet of the original direction has come in */
+	TRACE_OUT,	/* as it leaves */
+	TRACE_REPLY_IN, /* the same of the reply */
+	TRACE_REPLY_OUT,
+	TRACE_STAGES,
+};
+#define TRACE_FOUND 0x01 /* the flow is there already; else it would be made */
+struct trace_tuple {
+	__be32 saddr[4], daddr[4];
+	__be16 sport, dport;
+};
+struct trace_answer {
+	__u32 reason;	/* enum packet_reason; REASON_COUNT: a flow takes it */
+	__u8 flags;	/* TRACE_FOUND */
+	__u8 direction; /* the packet's in the flow: 0 original, 1 reply */
+	__u8 ended;	/* 1 + enum destroy_reason of a flow that would end first; 0: none */
+	__u8 pad[9];
+	struct flow flow; /* without a flow `rule` is still the one that was found, if any */
+	struct trace_tuple becomes[TRACE_STAGES];
+};
+
 #define ABI_ASSERT_SIZE(type, size)                                                                \
 	_Static_assert(sizeof(type) == (size), #type " has another size than the maps hold")
 ABI_ASSERT_SIZE(struct flow_dir, 56);
@@ -380,6 +406,7 @@ ABI_ASSERT_SIZE(struct local_key, 20);
 ABI_ASSERT_SIZE(struct fragment_key, 40);
 ABI_ASSERT_SIZE(struct fragment, 16);
 ABI_ASSERT_SIZE(struct held_fragment, 56 + HELD_BYTES);
+ABI_ASSERT_SIZE(struct trace_answer, 16 + 128 + TRACE_STAGES * 36);
 ABI_ASSERT_SIZE(struct registry_key, 8);
 ABI_ASSERT_SIZE(struct registry_value, 256);
 ABI_ASSERT_SIZE(struct datapath_config, 144);
