@@ -17,6 +17,7 @@
 #include "daemon/links.h"
 #include "daemon/needs.h"
 #include "daemon/netlink.h"
+#include "daemon/route.h"
 #include "daemon/ruleset.h"
 #include "shared/config.h"
 #include "shared/log.h"
@@ -301,48 +302,6 @@ static void check_offloads(const char *name, void *userdata, struct findings *f)
 
 /* ---- MTU ---- */
 
-struct route {
-	uint32_t ifindex, mtu; /* mtu 0: the interface's */
-};
-
-static int on_route(const struct nlmsghdr *m, void *userdata)
-{
-	const struct rtmsg *body = NLMSG_DATA(m);
-	const struct rtattr *out = netlink_attribute(m, sizeof(*body), RTA_OIF);
-	const struct rtattr *metrics = netlink_attribute(m, sizeof(*body), RTA_METRICS);
-	struct route *route = userdata;
-	int left;
-
-	if (m->nlmsg_type != RTM_NEWROUTE || !out)
-		return 0;
-	route->ifindex = *(const uint32_t *)RTA_DATA(out);
-	left = metrics ? (int)RTA_PAYLOAD(metrics) : 0;
-	for (const struct rtattr *a = metrics ? RTA_DATA(metrics) : NULL; a && RTA_OK(a, left);
-	     a = RTA_NEXT(a, left))
-		if (a->rta_type == RTAX_MTU)
-			route->mtu = *(const uint32_t *)RTA_DATA(a);
-	return 0;
-}
-
-/* How this host sends to an address; ifindex 0: it does not. */
-static struct route find_route(const struct ip_prefix *to)
-{
-	struct {
-		struct rtmsg body;
-		struct rtattr attribute;
-		uint8_t address[16];
-	} ask = {
-		.body = {.rtm_family = to->family, .rtm_dst_len = to->family == AF_INET ? 32 : 128},
-		.attribute = {.rta_type = RTA_DST,
-			      .rta_len = RTA_LENGTH(to->family == AF_INET ? 4 : 16)},
-	};
-	struct route route = {0};
-
-	memcpy(ask.address, to->bytes, sizeof(ask.address));
-	netlink_get(RTM_GETROUTE, &ask, sizeof(ask.body) + ask.attribute.rta_len, on_route, &route);
-	return route;
-}
-
 /* The greatest MTU among the interfaces that a rule's packets come in by. */
 static const struct interface *widest(const struct interfaces *all, const struct config_places *p)
 {
@@ -365,7 +324,7 @@ static void check_way(const char *name, const struct doctor *d, const struct int
 {
 	const struct config_places p = config_places(d->config, e->rule);
 	const struct interface *in = widest(all, &p), *out;
-	struct route route = find_route(target);
+	struct route route = route_find(target);
 	char text[IP_PREFIX_STRLEN];
 	uint32_t mtu;
 

@@ -22,6 +22,8 @@ struct findings;
 struct events;
 struct manager;
 struct options;
+struct trace;
+struct trace_query;
 
 /*
  * Starts everything; a failure is logged. Takes the configuration over, also on failure; the
@@ -137,3 +139,11 @@ int manager_status(struct manager *m, struct manager_status *ret);
 
 /* Runs the checks of doctor.h. */
 void manager_doctor(struct manager *m, struct findings *ret);
+
+/* The index of an interface that packets may be redirected on, 0: there is none of that name. */
+uint32_t manager_interface_index(const struct manager *m, const char *name);
+/* What would become of a packet (trace.h), and the name of where it comes in. */
+int manager_trace(struct manager *m, const struct trace_query *query, struct trace *ret,
+		  const char **ret_interface);
+/* By enum packet_reason. */
+const char *manager_reason_name(uint32_t reason);

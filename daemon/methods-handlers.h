@@ -37,6 +37,9 @@ int methods_monitor(struct call *call, json_t *parameters, void *userdata);
 int methods_stats(struct call *call, json_t *parameters, void *userdata);
 int methods_status(struct call *call, json_t *parameters, void *userdata);
 
+/* methods-trace.c */
+int methods_trace(struct call *call, json_t *parameters, void *userdata);
+
 /* methods-service.c */
 int methods_get_info(struct call *call, json_t *parameters, void *userdata);
 int methods_get_interface_description(struct call *call, json_t *parameters, void *userdata);

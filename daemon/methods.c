@@ -29,6 +29,7 @@ const struct server_method methods_table[] = {
 	{"io.redirectd.Monitor", EVERYBODY, methods_monitor, false},
 	{"io.redirectd.Stats", EVERYBODY, methods_stats, false},
 	{"io.redirectd.Status", EVERYBODY, methods_status, false},
+	{"io.redirectd.Trace", EVERYBODY, methods_trace, false},
 	{"io.redirectd.Doctor", EVERYBODY, methods_doctor, false},
 	{"org.varlink.service.GetInfo", EVERYBODY, methods_get_info, false},
 	{"org.varlink.service.GetInterfaceDescription", EVERYBODY,

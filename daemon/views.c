@@ -12,6 +12,7 @@
 #include "daemon/manager-private.h"
 #include "daemon/options.h"
 #include "daemon/server.h"
+#include "daemon/trace.h"
 #include "shared/config.h"
 
 const struct ruleset *manager_ruleset(const struct manager *m)
@@ -183,4 +184,21 @@ void manager_doctor(struct manager *m, struct findings *ret)
 	const struct doctor d = {m->rules, m->config, m->links, m->attach};
 
 	doctor_run(&d, ret);
+}
+
+const char *manager_reason_name(uint32_t reason)
+{
+	return reason < REASON_COUNT ? reason_names[reason] : "unknown";
+}
+
+uint32_t manager_interface_index(const struct manager *m, const char *name)
+{
+	return links_index(m->links, name);
+}
+
+int manager_trace(struct manager *m, const struct trace_query *query, struct trace *ret,
+		  const char **ret_interface)
+{
+	*ret_interface = links_name(m->links, query->ifindex);
+	return trace_run(m->datapath, m->rules, m->config, m->links, query, ret);
 }
