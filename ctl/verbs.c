@@ -85,6 +85,14 @@ static const char stats_details[] =
 	"FORMAT is table (the default), json, or openmetrics: the text that Prometheus scrapes,\n"
 	"with each rule's counters beside the totals.\n";
 
+static const char trace_details[] =
+	"Runs the loaded datapath on the first packet of a connection from SRC to DST, and "
+	"changes\n"
+	"nothing. IFACE is where the packet comes in; left out: where packets to SRC leave.\n"
+	"\n"
+	"    redirectctl trace tcp 198.51.100.7:40000 192.0.2.1:8080 on eth0\n"
+	"    redirectctl trace udp '[2001:db8::7]:40000' '[2001:db8::1]:53'\n";
+
 static const char doctor_details[] =
 	"Looks at the kernel, the daemon, its hooks, NAT of other programs, settings, routes, and\n"
 	"whether targets listen. As root it sees all. Without a daemon it looks at what it can.\n"
@@ -179,6 +187,8 @@ const struct verb verb_table[] = {
 	{"top", "", "watch rules and flows on the whole terminal", top_details, 0, 0, OPTIONS_TOP,
 	 verb_top},
 	{"status", "", "show how the daemon is doing", NULL, 0, 0, 0, verb_status},
+	{"trace", "PROTO SRC:PORT DST:PORT [on IFACE]", "tell what becomes of a packet, and why",
+	 trace_details, 3, 5, 0, verb_trace},
 	{"doctor", "", "look for what is wrong, and what mends it", doctor_details, 0, 0,
 	 OPTIONS_DOCTOR, verb_doctor},
 	{"call", "METHOD [JSON]", "call a method of the control socket", call_details, 1, 2,

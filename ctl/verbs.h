@@ -70,6 +70,8 @@ enum exit_code verb_stats(const struct options *o, struct failure *f);
 enum exit_code verb_status(const struct options *o, struct failure *f);
 /* verb-doctor.c */
 enum exit_code verb_doctor(const struct options *o, struct failure *f);
+/* verb-trace.c */
+enum exit_code verb_trace(const struct options *o, struct failure *f);
 /* verb-check.c */
 enum exit_code verb_check(const struct options *o, struct failure *f);
 /* verb-import.c */
