@@ -18,7 +18,6 @@
 
 #define PINS_DEFAULT  "/sys/fs/bpf/redirectd"
 #define KERNEL_LEAST  "5.10"
-#define FILL_WARNING  0.8
 #define LOOPBACK      1	  /* ifindex */
 #define TCX_INGRESS   46  /* enum bpf_attach_type of Linux 6.6 */
 #define DATAPATH_NAME "v" /* of the folder of pinned maps, a number behind it */
@@ -267,26 +266,36 @@ static void check_configuration(const char *name, void *userdata, struct finding
 
 /* ---- room ---- */
 
-static double fill_of(const struct doctor *d, const char *member)
+static bool has_problem(const struct doctor *d, const char *name)
 {
-	return json_number_value(json_object_get(json_object_get(d->status, member), "fill"));
+	const json_t *problems = json_object_get(d->status, "problems");
+
+	for (size_t i = 0; i < json_array_size(problems); i++)
+		if (strcmp(json_string_value(json_array_get(problems, i)), name) == 0)
+			return true;
+	return false;
+}
+
+static double percent_of(const struct doctor *d, const char *member)
+{
+	return 100 * json_number_value(json_object_get(json_object_get(d->status, member), "fill"));
 }
 
 static void check_room(const char *name, void *userdata, struct findings *f)
 {
 	const struct doctor *d = userdata;
 
-	if (fill_of(d, "flows") >= FILL_WARNING) {
+	if (has_problem(d, "flows")) {
 		findings_add(f, name, FINDING_WARNING, "the flow table is %.0f %% full",
-			     100 * fill_of(d, "flows"));
+			     percent_of(d, "flows"));
 		findings_hint(f, "raise flows-max in the configuration, or lower timeouts");
 	}
-	if (fill_of(d, "source_ports") >= FILL_WARNING) {
+	if (has_problem(d, "source_ports")) {
 		findings_add(f, name, FINDING_WARNING,
 			     "%.0f %% of the source ports towards one target are in use",
-			     100 * fill_of(d, "source_ports"));
-		findings_hint(f, "masquerade with more addresses: several rules with `snat` and "
-				 "`from`, or several targets");
+			     percent_of(d, "source_ports"));
+		findings_hint(f, "use more addresses: several rules with `snat` and `from`, or "
+				 "several targets");
 	}
 }
 

@@ -165,7 +165,7 @@ struct status {
 	const char *version, *config, *pins, *socket, *reload_error;
 	json_int_t pid, uptime_ms, rules, rules_enabled, runtime, differ, active, max;
 	int adopted;
-	const json_t *interfaces, *attachments, *source_ports, *pending;
+	const json_t *interfaces, *attachments, *source_ports, *pending, *problems, *unattached;
 };
 
 static enum exit_code unpack_status(const json_t *json, struct status *ret, struct failure *f)
@@ -188,6 +188,8 @@ static enum exit_code unpack_status(const json_t *json, struct status *ret, stru
 	ret->reload_error = json_string_value(json_object_get(json, "last_reload_error"));
 	ret->source_ports = json_object_get(json, "source_ports");
 	ret->pending = json_object_get(json, "pending");
+	ret->problems = json_object_get(json, "problems");
+	ret->unattached = json_object_get(json, "unattached");
 	return CTL_DONE;
 }
 
@@ -262,12 +264,49 @@ static void print_pending(const json_t *pending)
 	text_print_line("pending", text);
 }
 
+/* The problems that the daemon names, in words for people; others as they are. */
+static const struct {
+	const char *name, *words, *todo;
+} problems[] = {
+	{"reload", "the last reload failed", "everything is as it was before; see below"},
+	{"unattached", "it is not attached everywhere", "see `redirectctl doctor`"},
+	{"flows", "the flow table is nearly full", "raise flows-max"},
+	{"source_ports", "the source ports towards a target are nearly used up",
+	 "see `redirectctl doctor`"},
+};
+
+static void print_problem(const char *name)
+{
+	size_t i = 0;
+
+	while (i < sizeof(problems) / sizeof(problems[0]) && strcmp(problems[i].name, name) != 0)
+		i++;
+	printf("%s%-12s ", text_style_begin(stdout, TEXT_YELLOW), "problem");
+	if (i < sizeof(problems) / sizeof(problems[0]))
+		printf("%s: %s", problems[i].words, problems[i].todo);
+	else
+		text_write_safe(name, strlen(name), stdout);
+	printf("%s\n", text_style_end(stdout, TEXT_YELLOW));
+}
+
+static void print_health(const json_t *names)
+{
+	if (json_is_array(names) && json_array_size(names) == 0)
+		printf("%s%-12s%s %sgood%s\n", text_style_begin(stdout, TEXT_BOLD), "health",
+		       text_style_end(stdout, TEXT_BOLD), text_style_begin(stdout, TEXT_GREEN),
+		       text_style_end(stdout, TEXT_GREEN));
+	for (size_t i = 0; i < json_array_size(names); i++)
+		print_problem(json_string_value(json_array_get(names, i)));
+}
+
 static void print_status(const struct status *s)
 {
 	_cleanup_(freep) char *interfaces = join_strings(s->interfaces, "every one");
+	_cleanup_(freep) char *unattached = join_strings(s->unattached, "");
 	_cleanup_(freep) char *attachments = join_attachments(s->attachments);
 	char text[128], span[TEXT_SPAN_LEN];
 
+	print_health(s->problems);
 	text_print_line("version", s->version);
 	snprintf(text, sizeof(text), "%" JSON_INTEGER_FORMAT ", up %s%s", s->pid,
 		 text_format_span((uint64_t)s->uptime_ms, span),
@@ -288,6 +327,8 @@ static void print_status(const struct status *s)
 	print_source_ports(s->source_ports);
 	text_print_line("interfaces", interfaces);
 	text_print_line("attached to", attachments);
+	if (*unattached)
+		text_print_line("but not to", unattached);
 	text_print_line("pins", s->pins);
 	text_print_line("socket", s->socket);
 }

@@ -409,6 +409,22 @@ int attach_look(const struct attach *a, uint32_t ifindex, bool incoming, struct 
 	return dump_filters(ifindex, d, look_at_filter, ret);
 }
 
+bool attach_is_at(const struct attach *a, uint32_t ifindex)
+{
+	struct attach_look in, out;
+	size_t i = 0;
+
+	while (i < a->n_entries && a->entries[i].ifindex != ifindex)
+		i++;
+	if (i == a->n_entries)
+		return false;
+	/* Filters would take a dump of them. */
+	if (a->hook != ATTACH_TCX)
+		return true;
+	return attach_look(a, ifindex, true, &in) == 0 && in.ours &&
+	       attach_look(a, ifindex, false, &out) == 0 && out.ours;
+}
+
 const struct attach_entry *attach_entries(const struct attach *a, size_t *ret_n)
 {
 	*ret_n = a->n_entries;

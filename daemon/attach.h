@@ -52,5 +52,8 @@ struct attach_look {
 };
 int attach_look(const struct attach *a, uint32_t ifindex, bool incoming, struct attach_look *ret);
 
+/* Is the datapath at an interface, for all that is quickly told? attach_look() looks closer. */
+bool attach_is_at(const struct attach *a, uint32_t ifindex);
+
 const struct attach_entry *attach_entries(const struct attach *a, size_t *ret_n);
 const char *attach_hook_name(enum attach_hook hook);

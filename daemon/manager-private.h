@@ -60,7 +60,7 @@ struct manager {
 	struct flow_sums *by_id; /* RULE_COUNT; never fall, see flows_sum() */
 	struct flow_sums *scratch, *by_entry;
 	struct manager_attachment *attachments;
-	const char **interface_names;
+	const char **interface_names, **unattached;
 };
 
 /* Where a plan begins: the rules in force, and ids that are free. */

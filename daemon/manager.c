@@ -410,6 +410,7 @@ struct manager *manager_free(struct manager *m)
 	free(m->by_entry);
 	free(m->attachments);
 	free(m->interface_names);
+	free(m->unattached);
 	free(m);
 	return NULL;
 }

@@ -112,6 +112,8 @@ struct manager_stats {
 };
 int manager_stats(struct manager *m, struct manager_stats *ret);
 
+#define MANAGER_FILL_WARNING 0.8 /* of flows and source ports, from which it is a problem */
+
 struct manager_attachment {
 	const char *interface;
 	uint32_t ifindex;
@@ -134,6 +136,8 @@ struct manager_status {
 	size_t pending_rules;
 	const struct manager_attachment *attachments;
 	size_t n_attachments;
+	const char *const *unattached; /* interfaces that the datapath is not at, or not any more */
+	size_t n_unattached;
 };
 int manager_status(struct manager *m, struct manager_status *ret);
 

@@ -126,6 +126,42 @@ static json_t *attachments_pack(const struct manager_status *s)
 	return array;
 }
 
+static json_t *unattached_pack(const struct manager_status *s)
+{
+	json_t *array = json_array();
+
+	for (size_t i = 0; i < s->n_unattached; i++)
+		if (json_array_append_new(array, varlink_text(s->unattached[i])) < 0) {
+			json_decref(array);
+			return NULL;
+		}
+	return array;
+}
+
+/* What is wrong now, in words for programs. */
+static json_t *problems_pack(const struct manager_status *s, const struct manager_stats *stats)
+{
+	const struct {
+		const char *name;
+		bool is;
+	} all[] = {
+		{"reload", s->last_reload_error != NULL},
+		{"unattached", s->n_unattached > 0},
+		{"flows",
+		 (double)stats->flows_active >= MANAGER_FILL_WARNING * (double)stats->flows_max},
+		{"source_ports",
+		 stats->port_fill.used >= MANAGER_FILL_WARNING * PORT_FILL_CAPACITY},
+	};
+	json_t *array = json_array();
+
+	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+		if (all[i].is && json_array_append_new(array, json_string(all[i].name)) < 0) {
+			json_decref(array);
+			return NULL;
+		}
+	return array;
+}
+
 static json_t *pending_pack(const struct manager_status *s)
 {
 	if (!s->pending)
@@ -168,13 +204,15 @@ int methods_status(struct call *call, json_t *parameters, void *userdata)
 	ports = port_fill_pack(&stats.port_fill);
 	return call_reply(
 		call,
-		json_pack("{s:i, s:s, s:I, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:o, s:o, s:o,"
-			  " s:o}",
-			  "schema", METHODS_SCHEMA, "version", s.version, "pid", (json_int_t)s.pid,
-			  "uptime_ms", rule_json_counter(s.uptime_ms), "config",
-			  varlink_text(s.config_path), "pins", varlink_text(s.pin_path), "socket",
-			  varlink_text(s.socket_path), "adopted", s.adopted, "last_reload_error",
+		json_pack("{s:i, s:o, s:s, s:I, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:o, s:o,"
+			  " s:o, s:o, s:o}",
+			  "schema", METHODS_SCHEMA, "problems", problems_pack(&s, &stats),
+			  "version", s.version, "pid", (json_int_t)s.pid, "uptime_ms",
+			  rule_json_counter(s.uptime_ms), "config", varlink_text(s.config_path),
+			  "pins", varlink_text(s.pin_path), "socket", varlink_text(s.socket_path),
+			  "adopted", s.adopted, "last_reload_error",
 			  varlink_text(s.last_reload_error), "rules", rules_pack(&s), "pending",
 			  pending_pack(&s), "interfaces", interfaces_pack(userdata), "attachments",
-			  attachments_pack(&s), "flows", fill, "source_ports", ports));
+			  attachments_pack(&s), "unattached", unattached_pack(&s), "flows", fill,
+			  "source_ports", ports));
 }

@@ -136,6 +136,24 @@ int manager_stats(struct manager *m, struct manager_stats *ret)
 	return port_fill_find(m->datapath, &ret->port_fill);
 }
 
+static int find_unattached(struct manager *m, struct manager_status *s)
+{
+	const char *name, **more;
+	uint32_t ifindex;
+
+	for (size_t i = 0; (name = links_nth(m->links, i, &ifindex)); i++) {
+		if (attach_is_at(m->attach, ifindex))
+			continue;
+		more = reallocarray(m->unattached, s->n_unattached + 1, sizeof(*more));
+		if (!more)
+			return -ENOMEM;
+		m->unattached = more;
+		more[s->n_unattached++] = name;
+	}
+	s->unattached = m->unattached;
+	return 0;
+}
+
 int manager_status(struct manager *m, struct manager_status *ret)
 {
 	struct manager_attachment *attachments;
@@ -176,7 +194,7 @@ int manager_status(struct manager *m, struct manager_status *ret)
 		ret->n_runtime += m->rules->entries[i]->origin == RULE_ORIGIN_RUNTIME;
 		ret->n_differ += m->rules->entries[i]->configured != NULL;
 	}
-	return 0;
+	return find_unattached(m, ret);
 }
 
 void manager_doctor(struct manager *m, struct findings *ret)

@@ -42,6 +42,15 @@ class Doctor:
         return found
 
 
+def problems(daemon):
+    """What `status` says is wrong: for programs, and the words for people."""
+    answer = daemon.json("status")
+    with open(os.path.join(HERE, "schemas", "status.json"), encoding="utf-8") as f:
+        jsonschema.validate(answer, json.load(f))
+    first = daemon.ctl("status").stdout.splitlines()[0]
+    return answer["problems"], first.split(None, 1)[1].split(":")[0]
+
+
 @pytest.fixture
 def hosts():
     """A pair whose server is also a router to a host behind it."""
@@ -58,6 +67,7 @@ class TestSound:
     def test_nothing_is_wrong(self, hosts):
         with Daemon(hosts.server, "tcp 8080 to 80", f"tcp 8081 to {BEHIND4}:80") as daemon, \
                 TcpEcho(hosts.server, 80), TcpEcho(hosts.behind, 80):
+            assert problems(daemon) == ([], "good")
             doctor = Doctor(daemon, "--connect")
             assert doctor.answer["daemon"] and doctor.answer["worst"] in ("ok", "info")
             for check in ("kernel", "privileges", "bpffs", "daemon", "configuration", "room", "attached",
@@ -97,6 +107,7 @@ class TestDaemon:
             daemon.write("redirect tcp 8080 too 80\n")
             daemon.ctl("reload", code=6)
             doctor = Doctor(daemon, code=EXIT_FAILED)
+            assert problems(daemon) == (["reload"], "the last reload failed")
             assert doctor.only("configuration")["command"] == f"redirectctl check {daemon.config}"
 
     def test_runtime_rules(self, hosts):
@@ -115,6 +126,7 @@ class TestDaemon:
                     s.bind(("", sport))
                     s.sendto(b"x", (Pair.SERVER4, 8080))
             eventually(lambda: daemon.json("status")["flows"]["active"] >= 52, "flows")
+            assert problems(daemon) == (["flows"], "the flow table is nearly full")
             assert "flows-max" in Doctor(daemon, code=EXIT_FAILED).only("room")["hint"]
 
 
@@ -127,6 +139,8 @@ class TestHooks:
             hosts.server.run("bpftool", "link", "detach", "pinned", f"{daemon.pins}/links/{index}-in")
             found = Doctor(daemon, code=EXIT_FAILED).only("attached")
             assert found["severity"] == "error" and "eth0" in found["message"]
+            assert problems(daemon) == (["unattached"], "it is not attached everywhere")
+            assert "but not to   eth0\n" in daemon.ctl("status").stdout
             daemon.end(signal.SIGUSR2)  # what the command does
             daemon.start()
             Doctor(daemon)
@@ -154,7 +168,7 @@ class TestHooks:
         with Daemon(hosts.server, "tcp 8080 to 80", arguments=["--hook", "clsact"]) as daemon, \
                 TcpEcho(hosts.server, 80):
             doctor = Doctor(daemon, code=EXIT_FAILED)
-            assert doctor.bad() == {"attached"}
+            assert doctor.bad() == {"attached"} and problems(daemon)[0] == ["unattached"]
             command = doctor.find("attached")[0]["command"]
             assert command == "tc qdisc delete dev eth0 ingress && systemctl restart redirectd"
             hosts.server.run(*command.split(" && ")[0].split())
@@ -181,6 +195,10 @@ class TestNetwork:
                 hosts.server.listen(Pair.SERVER4, 80, socket.SOCK_DGRAM) as server, \
                 hosts.client.open_socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
             Doctor(daemon)
+            # Who asks for an address from there is not answered either: it is to be known already.
+            with hosts.client.open_socket(socket.AF_INET, socket.SOCK_DGRAM) as neighbour:
+                neighbour.sendto(b"first", (Pair.SERVER4, 8080))
+                assert server.recv(10) == b"first"
             client.bind(("203.0.113.5", 0))
             client.sendto(b"lost", (Pair.SERVER4, 8080))
             eventually(lambda: "rp-filter" in Doctor(daemon, code=None).bad(), "it is found")
