@@ -39,14 +39,15 @@ __noinline __u32 trace_begin(struct __sk_buff *skb, __u32 port)
 	p = &scratch_of(counts)->packet;
 	if (p->protocol == IPPROTO_TCP && !tcp_may_begin(p->tcp_flags))
 		return port & PORT_SHAPE ? FLOW_REFUSED(REASON_STRAY) : r;
-	if (port & PORT_SHAPE) {
+	if (port & PORT_SHAPE && !flow_passed(skb, counts)) {
 		action = rule_find(skb->ifindex, port);
 		a = rule_action(action);
 		r = a && a->rule ? flow_make(skb, c, p, action, a, TABLE_TRIAL, f)
 				 : FLOW_REFUSED(REASON_NO_MATCH);
 	}
 	if ((r == FLOW_REFUSED(REASON_UNRELATED) || r == FLOW_REFUSED(REASON_NO_MATCH)) &&
-	    flow_may_be_direct(c, p, port) && flow_in_the_way(skb, counts, STAGE_IN))
+	    flow_may_be_direct(c, p, port) && flow_begins_direct(p) &&
+	    flow_in_the_way(skb, counts, STAGE_IN))
 		r = flow_make_direct(skb, c, p, STAGE_IN, TABLE_TRIAL, f);
 	return r;
 }

@@ -175,7 +175,7 @@ static void check_settings(const char *name, void *userdata, struct findings *f)
 	struct need_text text;
 	struct needs needs;
 
-	needs_find(d->rules, d->config, d->links, &needs);
+	needs_find(d->rules->entries, d->rules->n_entries, d->config, d->links, &needs);
 	for (size_t i = 0; i < needs.n; i++) {
 		const char *command;
 
