@@ -85,10 +85,10 @@ struct apply {
 	/* What the running change has written, to be taken back if it fails. */
 	struct garbage_list written;
 	struct match_lists matches;
-	uint8_t *marked;    /* PORT_COUNT: marks that the rules ask for, the top byte of an entry */
-	uint8_t *needed;    /* PORT_COUNT: and those that flows ask for, while they are looked at */
-	bool fragments; /* the rules translate addresses: later fragments matter */
-	bool marks_stale;   /* marks of former rules may be cleared once no flow needs them */
+	uint8_t *marked;  /* PORT_COUNT: marks that the rules ask for, the top byte of an entry */
+	uint8_t *needed;  /* PORT_COUNT: and those that flows ask for, while they are looked at */
+	bool fragments;	  /* the rules translate addresses: later fragments matter */
+	bool marks_stale; /* marks of former rules may be cleared once no flow needs them */
 	uint64_t marks_since_ns;
 };
 
