@@ -396,6 +396,21 @@ static __always_inline bool flow_begins_direct(const struct packet *p)
 	       (p->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN;
 }
 
+/* Does the current packet, which no rule takes, get a flow all the same? */
+static __always_inline bool flow_is_direct(struct __sk_buff *skb, struct cpu_counters *counts,
+					   __u32 stage)
+{
+	struct packet *p = &scratch_of(counts)->packet;
+
+	if (!flow_begins_direct(p))
+		return false;
+	if (flow_in_the_way(skb, counts, stage))
+		return true;
+	/* Nothing yet; to a target on another host, whose connections no socket here knows. */
+	return stage == STAGE_IN && bpf_map_lookup_elem(&destinations, p->tuple.daddr) &&
+	       !rule_is_local(p->tuple.daddr) && !flow_passed(skb, counts);
+}
+
 static __always_inline __u32 flow_make_direct(struct __sk_buff *skb,
 					      const struct datapath_config *c,
 					      const struct packet *p, __u32 stage, __u32 record,
@@ -411,7 +426,8 @@ static __always_inline __u32 flow_make_direct(struct __sk_buff *skb,
  * The current packet goes to a target's port, by no rule. If a flow's packets look like it once
  * they are translated, the target could not tell the two apart: then it gets a flow too, of no
  * rule, and another source port; so does one of this host's own that leaves and would get the
- * answers of a flow whose source was translated. nf_nat does the same (its null bindings).
+ * answers of a flow whose source was translated. nf_nat does the same (its null bindings). One to a
+ * target on another host gets its flow in any case, so that it is there when a rule's flow comes.
  * `otherwise` is the answer where there is nothing to tell apart.
  */
 __noinline __u32 flow_begin_direct(struct __sk_buff *skb, __u32 stage, __u32 otherwise)
@@ -421,8 +437,7 @@ __noinline __u32 flow_begin_direct(struct __sk_buff *skb, __u32 stage, __u32 oth
 	__u32 record, r;
 	struct flow *f;
 
-	if (!c || !counts || !flow_begins_direct(&scratch_of(counts)->packet) ||
-	    !flow_in_the_way(skb, counts, stage))
+	if (!c || !counts || !flow_is_direct(skb, counts, stage))
 		return otherwise;
 	record = flow_take_record();
 	f = record ? table_record(record) : NULL;

@@ -145,6 +145,14 @@ struct scratch {
 _Static_assert(sizeof(struct scratch) <= CPU_SCRATCH, "the scratch has no room for it");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, DESTINATION_COUNT);
+	__type(key, struct destination_key);
+	__type(value, __u32); /* unused */
+} destinations SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, FRAGMENT_COUNT);
 	__type(key, struct fragment_key);

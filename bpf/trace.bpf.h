@@ -46,8 +46,7 @@ __noinline __u32 trace_begin(struct __sk_buff *skb, __u32 port)
 				 : FLOW_REFUSED(REASON_NO_MATCH);
 	}
 	if ((r == FLOW_REFUSED(REASON_UNRELATED) || r == FLOW_REFUSED(REASON_NO_MATCH)) &&
-	    flow_may_be_direct(c, p, port) && flow_begins_direct(p) &&
-	    flow_in_the_way(skb, counts, STAGE_IN))
+	    flow_may_be_direct(c, p, port) && flow_is_direct(skb, counts, STAGE_IN))
 		r = flow_make_direct(skb, c, p, STAGE_IN, TABLE_TRIAL, f);
 	return r;
 }

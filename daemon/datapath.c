@@ -618,6 +618,21 @@ int datapath_source_next(struct datapath *d, const struct source_key *key,
 	return r < 0 ? r : bpf_map_lookup_elem(fd, ret_next, ret_value);
 }
 
+int datapath_destination_set(struct datapath *d, const struct destination_key *key, bool present)
+{
+	int fd = bpf_map__fd(d->skeleton->maps.destinations);
+	uint32_t value = 1;
+
+	return present ? bpf_map_update_elem(fd, key, &value, BPF_ANY)
+		       : bpf_map_delete_elem(fd, key);
+}
+
+int datapath_destination_next(struct datapath *d, const struct destination_key *key,
+			      struct destination_key *ret_next)
+{
+	return bpf_map_get_next_key(bpf_map__fd(d->skeleton->maps.destinations), key, ret_next);
+}
+
 int datapath_counters(struct datapath *d, struct cpu_counters *ret_sum)
 {
 	uint32_t zero = 0;

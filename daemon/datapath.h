@@ -77,6 +77,10 @@ int datapath_source_delete(struct datapath *d, const struct source_key *key);
 /* Walks the sources: NULL starts. 0, or -ENOENT at the end. */
 int datapath_source_next(struct datapath *d, const struct source_key *key,
 			 struct source_key *ret_next, struct source_value *ret_value);
+int datapath_destination_set(struct datapath *d, const struct destination_key *key, bool present);
+/* NULL starts. 0, or -ENOENT at the end. */
+int datapath_destination_next(struct datapath *d, const struct destination_key *key,
+			      struct destination_key *ret_next);
 int datapath_counters(struct datapath *d, struct cpu_counters *ret_sum);
 
 /* The registry: one text a rule. Writing NULL deletes. Reading: the caller frees. */

@@ -4,6 +4,7 @@
  * a rule comes into force, and cleared once neither a rule nor a flow needs them.
  */
 #include <arpa/inet.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "daemon/apply-private.h"
@@ -95,6 +96,28 @@ static void set(struct port_entry *entries, bool udp, const struct port_range *p
 			entries[PORT_INDEX(udp, p)].bank[bank] |= bits;
 }
 
+static struct destination_key destination_of(const struct rule_target *t)
+{
+	struct destination_key key;
+
+	ip_prefix_to_mapped(&t->address, (uint8_t *)key.addr);
+	return key;
+}
+
+/*
+ * Without room in the map only a direct connection, which is there before a flow of the rule with
+ * the same source port, may lose its answers to that.
+ */
+static void set_destinations(struct apply *a, const struct rule *r)
+{
+	for (size_t t = 0; t < r->n_targets; t++) {
+		struct destination_key key = destination_of(&r->targets[t]);
+
+		if (r->targets[t].address.family)
+			datapath_destination_set(a->datapath, &key, true);
+	}
+}
+
 void marks_set(struct apply *a, const struct rule *r)
 {
 	struct datapath_config *config = datapath_config(a->datapath);
@@ -108,6 +131,56 @@ void marks_set(struct apply *a, const struct rule *r)
 			set(entries, udp, &r->targets[t].ports, target_marks(r, &r->targets[t]));
 	}
 	config->fragments |= rule_translates(r);
+	set_destinations(a, r);
+}
+
+static int compare_destinations(const void *a, const void *b)
+{
+	return memcmp(a, b, sizeof(struct destination_key));
+}
+
+/* Those of all rules in force, sorted; the caller frees them. NULL: out of memory. */
+static struct destination_key *list_destinations(const struct apply *a, size_t *ret_n)
+{
+	struct destination_key *keys;
+	size_t n = 0;
+
+	for (uint32_t id = 1; id < RULE_COUNT; id++)
+		n += a->compiled[id] ? a->compiled[id]->rule->n_targets : 0;
+	keys = calloc(n + 1, sizeof(*keys));
+	if (!keys)
+		return NULL;
+	n = 0;
+	for (uint32_t id = 1; id < RULE_COUNT; id++) {
+		const struct rule *r = a->compiled[id] ? a->compiled[id]->rule : NULL;
+
+		for (size_t t = 0; r && t < r->n_targets; t++)
+			if (r->targets[t].address.family)
+				keys[n++] = destination_of(&r->targets[t]);
+	}
+	qsort(keys, n, sizeof(*keys), compare_destinations);
+	*ret_n = n;
+	return keys;
+}
+
+/* Removes the destinations that no rule has any more. */
+static void clear_destinations(struct apply *a)
+{
+	struct destination_key key, next, *last = NULL;
+	size_t n;
+	_cleanup_(freep) struct destination_key *keys = list_destinations(a, &n);
+
+	if (!keys)
+		return;
+	while (datapath_destination_next(a->datapath, last, &next) == 0) {
+		/* Deleted once the walk has left it. */
+		if (last && !bsearch(&key, keys, n, sizeof(key), compare_destinations))
+			datapath_destination_set(a->datapath, &key, false);
+		key = next;
+		last = &key;
+	}
+	if (last && !bsearch(&key, keys, n, sizeof(key), compare_destinations))
+		datapath_destination_set(a->datapath, &key, false);
 }
 
 /* Is there a mark for which no rule asks? */
@@ -149,6 +222,7 @@ void marks_clear(struct apply *a)
 		return;
 	a->marks_since_ns = apply_now_ns();
 	mark_rules(a);
+	clear_destinations(a);
 	a->marks_stale = marks_left_over(a);
 	if (!a->marks_stale)
 		return;

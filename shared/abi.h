@@ -66,8 +66,8 @@ struct flow_dir {
  * A packet of one direction becomes the inverse of the other direction's tuple, as in
  * nf_conntrack's pair of tuples.
  *
- * A flow of rule 0 belongs to none: a direct connection whose source port was translated, since a
- * flow of a rule had taken its tuple.
+ * A flow of rule 0 belongs to none: a direct connection to a target. Its source port is translated
+ * if a flow of a rule had taken its tuple.
  */
 struct flow {
 	struct flow_dir original;
@@ -209,6 +209,15 @@ struct source_value {
 	__be32 addr[4];
 };
 #define SOURCE_COUNT 65536
+
+/*
+ * The other hosts that rules send flows to. Connections that clients open to them through here, by
+ * no rule, are known as flows of rule 0, so that no flow of a rule takes their tuple.
+ */
+struct destination_key {
+	__be32 addr[4];
+};
+#define DESTINATION_COUNT 65536
 
 /*
  * What became of a datagram's first fragment, for the later ones; by what reassembly goes by
@@ -403,6 +412,7 @@ ABI_ASSERT_SIZE(struct source_key, 24);
 ABI_ASSERT_SIZE(struct source_value, 16);
 ABI_ASSERT_SIZE(struct rule_counters, 32);
 ABI_ASSERT_SIZE(struct local_key, 20);
+ABI_ASSERT_SIZE(struct destination_key, 16);
 ABI_ASSERT_SIZE(struct fragment_key, 40);
 ABI_ASSERT_SIZE(struct fragment, 16);
 ABI_ASSERT_SIZE(struct held_fragment, 56 + HELD_BYTES);

@@ -406,16 +406,26 @@ static void judge_new(struct oracle *o, const struct oracle_input *input,
 	struct oracle_flow *other = former && !former->rule ? former : confused_with(o, input, &t);
 	const struct oracle_rule *r = NULL;
 	struct oracle_choice c;
+	/* a connection to a target is known, so that no flow takes its tuple; to a former one, too
+	 */
+	bool target = false, former_target = false;
 
 	if (input->hook == ORACLE_IN) {
 		r = oracle_find_rule(o, input, &t);
 		ret->reasons = left_alone(o, &t, r, p);
+		target = oracle_is_target(o, &t) &&
+			 !(o->host && oracle_is_local(o, p->ipv6, p->destination));
+		former_target =
+			o->choose && o->host && !oracle_is_local(o, p->ipv6, p->destination);
 	}
 	/* the end of a connection of this host's own is as good as its middle, see below */
-	if ((input->hook == ORACLE_IN && !may_begin(p)) || (!r && !other))
+	if ((input->hook == ORACLE_IN && !may_begin(p)) ||
+	    (!r && !other && !target && !former_target))
 		return;
 	c = ask(o, input, r, p);
-	if (!r && !c.made && (need_not_be_told_apart(o, input, p) || has_gone(o, p, other)))
+	if (!r && !c.made &&
+	    ((!other && !target) || need_not_be_told_apart(o, input, p) ||
+	     (other && has_gone(o, p, other))))
 		return;
 	ret->reasons = 0;
 	open_flow(o, input, r, p, &c, ret);

@@ -52,6 +52,8 @@ bool oracle_listens(const struct oracle *o, const struct oracle_tuple *t);
 /* Where target number `n` of the rule sends it. */
 void oracle_aim(const struct oracle_rule *r, unsigned n, const struct oracle_tuple *t,
 		uint8_t *ret_address, uint16_t *ret_port);
+/* Does a packet go to a target on another host, and to a port that one has? */
+bool oracle_is_target(const struct oracle *o, const struct oracle_tuple *t);
 unsigned oracle_target_count(const struct oracle_rule *r);
 /* What this host masquerades a packet to `destination` as. False: nothing. */
 bool oracle_source_to(const struct oracle *o, bool ipv6, const uint8_t *destination,

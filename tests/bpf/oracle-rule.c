@@ -134,6 +134,42 @@ unsigned oracle_target_count(const struct oracle_rule *r)
 	return r->n_targets ? (unsigned)r->n_targets : 1;
 }
 
+static bool sends_to_port(const struct oracle_rule *r, const struct oracle_tuple *t)
+{
+	const struct oracle_target plain = {.first = r->target};
+
+	if (!(t->protocol == PROTOCOL_TCP ? r->tcp : r->udp))
+		return false;
+	for (unsigned i = 0; i < oracle_target_count(r); i++) {
+		const struct oracle_target *target = r->n_targets ? &r->targets[i] : &plain;
+		unsigned more = target->folded ? 0 : (unsigned)(r->last - r->first);
+
+		if (t->dport >= target->first && t->dport - target->first <= (int)more)
+			return true;
+	}
+	return false;
+}
+
+static bool sends_to_host(const struct oracle_rule *r, const struct oracle_tuple *t)
+{
+	for (size_t i = 0; i < r->n_targets; i++)
+		if (r->targets[i].other_host && r->targets[i].ipv6 == t->ipv6 &&
+		    memcmp(r->targets[i].address, t->destination, ORACLE_ADDRESS) == 0)
+			return true;
+	return false;
+}
+
+bool oracle_is_target(const struct oracle *o, const struct oracle_tuple *t)
+{
+	bool port = false, host = false;
+
+	for (size_t i = 0; i < o->n_rules; i++) {
+		port |= sends_to_port(&o->rules[i], t);
+		host |= sends_to_host(&o->rules[i], t);
+	}
+	return port && host;
+}
+
 void oracle_aim(const struct oracle_rule *r, unsigned n, const struct oracle_tuple *t,
 		uint8_t *ret_address, uint16_t *ret_port)
 {
