@@ -50,6 +50,17 @@ static __always_inline void flow_account_end(struct datapath_config *c, struct f
 	event_flow(c, f, EVENT_DESTROY, reason);
 }
 
+/* Takes an owned record's flow out of the index, under whatever it was entered so far. */
+static __always_inline void flow_leave_index(__u32 record, const struct flow *f)
+{
+	table_index_remove(record, ENTRY_ORIGINAL);
+	table_index_remove(record, ENTRY_REPLY);
+	if (f->flags & FLOW_SNAT) {
+		table_index_remove(record, ENTRY_ORIGINAL_OUT);
+		table_index_remove(record, ENTRY_REPLY_OUT);
+	}
+}
+
 /*
  * Ends the flow in a record if it is still the one that the caller saw: `seq` tells. With
  * `only_expired` it must also still be expired then: a packet may have revived it meanwhile.
@@ -71,12 +82,7 @@ __noinline int flow_end(__u32 record, __u32 seq, __u32 reason)
 	if (f->state == FLOW_FREE)
 		return 1;
 	/* Out of the index first, so that no packet finds it while it is counted. */
-	table_index_remove(record, ENTRY_ORIGINAL);
-	table_index_remove(record, ENTRY_REPLY);
-	if (f->flags & FLOW_SNAT) {
-		table_index_remove(record, ENTRY_ORIGINAL_OUT);
-		table_index_remove(record, ENTRY_REPLY_OUT);
-	}
+	flow_leave_index(record, f);
 	flow_account_end(c, f, reason);
 	f->state = FLOW_FREE;
 	return 1;
@@ -229,11 +235,7 @@ static __always_inline void flow_fill(struct flow *f, const struct packet *p, __
 /* Gives back a record whose flow came to nothing. */
 static __always_inline __u32 flow_abandon(__u32 record, struct flow *f, __u32 r)
 {
-	table_index_remove(record, ENTRY_REPLY);
-	if (f->flags & FLOW_SNAT) {
-		table_index_remove(record, ENTRY_ORIGINAL_OUT);
-		table_index_remove(record, ENTRY_REPLY_OUT);
-	}
+	flow_leave_index(record, f);
 	table_release(f);
 	return r;
 }
@@ -338,7 +340,7 @@ static __always_inline bool flow_passed(struct __sk_buff *skb, struct cpu_counte
 		return false;
 	record = flow_of_answer(counts);
 	f = record ? table_record(record) : NULL;
-	return f && f->flags & FLOW_LOCAL && f->rule;
+	return f && table_is_local(f);
 }
 
 /*

@@ -135,7 +135,6 @@ static __always_inline __u32 fragment_hold(struct __sk_buff *skb, struct cpu_cou
 	h->key = scratch_of(counts)->fragment;
 	h->next = known ? known->held : 0;
 	h->seen = v.seen;
-	h->ifindex = skb->ifindex;
 	h->length = skb->len;
 	if (bpf_map_update_elem(&fragments, &scratch_of(counts)->fragment, &v, BPF_ANY) < 0)
 		return REASON_FRAGMENT;
@@ -183,7 +182,7 @@ static __always_inline int fragment_follow(struct __sk_buff *skb, struct cpu_cou
 
 	if (!f || !fragment_is_whole(skb, p))
 		return REASON_FRAGMENT;
-	local = f->flags & FLOW_LOCAL && f->rule;
+	local = table_is_local(f);
 	nat_become(f, direction, to);
 	if (table_seq(f) != v->seq)
 		return REASON_FRAGMENT;

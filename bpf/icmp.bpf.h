@@ -345,7 +345,7 @@ static __always_inline int icmp_come_in(struct __sk_buff *skb, const struct data
 
 	if (!icmp_find(c, s, true, STAGE_IN, &found))
 		return ICMP_NOT_OURS;
-	local = found.flow->flags & FLOW_LOCAL && found.flow->rule;
+	local = table_is_local(found.flow);
 	icmp_sent(found.flow, found.direction, &s->key);
 	if (table_seq(found.flow) != found.seq)
 		return ICMP_NOT_OURS;

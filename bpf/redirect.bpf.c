@@ -60,7 +60,7 @@ static __always_inline int forward(struct __sk_buff *skb, const struct datapath_
 	struct tuple *to = &scratch_of(counts)->key;
 	struct flow *f = found->flow;
 	__u32 parts = nat_parts(f, found->direction, stage);
-	bool local = f->flags & FLOW_LOCAL && f->rule;
+	bool local = table_is_local(f);
 
 	nat_become(f, found->direction, to);
 	/* The record may have gone to another flow since the lookup. */

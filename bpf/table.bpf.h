@@ -121,6 +121,12 @@ static __always_inline bool table_is_own(const struct flow *f)
 	return f->flags & FLOW_LOCAL && !f->rule;
 }
 
+/* A flow of a rule between a client of this host and another's server: goes through lo twice. */
+static __always_inline bool table_is_local(const struct flow *f)
+{
+	return f->flags & FLOW_LOCAL && f->rule;
+}
+
 static __always_inline bool table_began_as(const struct flow *f, const struct tuple *t)
 {
 	return table_ports(&f->original) == t->ports &&

@@ -163,24 +163,21 @@ static struct destination_key *list_destinations(const struct apply *a, size_t *
 	return keys;
 }
 
-/* Removes the destinations that no rule has any more. */
+/* Removes the destinations that no rule has any more; each once the walk has left it. */
 static void clear_destinations(struct apply *a)
 {
-	struct destination_key key, next, *last = NULL;
+	struct destination_key key, next = {{0}}, *last = NULL;
 	size_t n;
 	_cleanup_(freep) struct destination_key *keys = list_destinations(a, &n);
+	bool more = keys != NULL;
 
-	if (!keys)
-		return;
-	while (datapath_destination_next(a->datapath, last, &next) == 0) {
-		/* Deleted once the walk has left it. */
-		if (last && !bsearch(&key, keys, n, sizeof(key), compare_destinations))
-			datapath_destination_set(a->datapath, &key, false);
+	while (more) {
+		more = datapath_destination_next(a->datapath, last, &next) == 0;
+		if (last && !bsearch(last, keys, n, sizeof(*last), compare_destinations))
+			datapath_destination_set(a->datapath, last, false);
 		key = next;
 		last = &key;
 	}
-	if (last && !bsearch(&key, keys, n, sizeof(key), compare_destinations))
-		datapath_destination_set(a->datapath, &key, false);
 }
 
 /* Is there a mark for which no rule asks? */

@@ -256,7 +256,6 @@ struct held_fragment {
 	struct fragment_key key;
 	__u32 next;   /* 1 + place; 0: none */
 	__u32 length; /* of the data; 0: free */
-	__u32 ifindex;
 	__u32 seen;
 	__u8 data[HELD_BYTES]; /* from the link header on */
 };
@@ -415,7 +414,7 @@ ABI_ASSERT_SIZE(struct local_key, 20);
 ABI_ASSERT_SIZE(struct destination_key, 16);
 ABI_ASSERT_SIZE(struct fragment_key, 40);
 ABI_ASSERT_SIZE(struct fragment, 16);
-ABI_ASSERT_SIZE(struct held_fragment, 56 + HELD_BYTES);
+ABI_ASSERT_SIZE(struct held_fragment, 52 + HELD_BYTES);
 ABI_ASSERT_SIZE(struct trace_answer, 16 + 128 + TRACE_STAGES * 36);
 ABI_ASSERT_SIZE(struct registry_key, 8);
 ABI_ASSERT_SIZE(struct registry_value, 256);
