@@ -83,8 +83,19 @@ class Router:
         self.address("flush", "dev", "in", "scope", "global")
         self.address("add", "192.0.2.1/24", "dev", "in")
         self.address("add", "2001:db8::1/64", "dev", "in", "nodad")
+        # Sources are known before the programs are there, when both come in one breath.
+        eventually(lambda: {self.index("in"), self.index("out")} <= self.attached(), "attached to both")
         self.becomes("198.51.100.9", "192.0.2.1")
         self.becomes("2001:db8:1::9", "2001:db8::1")
+
+    def attached(self):
+        return {a["ifindex"] for a in self.daemon.json("status")["attachments"]}
+
+    def state(self):
+        """For a failure: what redirectd and the kernel have of the connections."""
+        return "\n".join([self.daemon.ctl("conntrack", "list").stdout, self.daemon.ctl("stats").stdout,
+                          *(ns.run(*command).stdout for ns in (self.host, self.client, self.peer)
+                            for command in (("ip", "-4", "neighbour"), ("ss", "-tinp")))])
 
     def index(self, name="out"):
         return json.loads(self.host.run("ip", "-j", "link", "show", name).stdout)[0]["ifindex"]
@@ -238,6 +249,13 @@ class TestAddressThatHasGone:
             router.address("add", "198.51.100.2/24", "dev", "out")  # it went as a secondary
         router.becomes("198.51.100.9", "198.51.100.2")
 
+    def echo(self, router, client, data):
+        client.sendall(data)
+        try:
+            assert client.recv(10) == data
+        except TimeoutError:
+            raise AssertionError(f"no echo of {data!r}\n{router.state()}") from None
+
     def test_udp_goes_on_with_the_new_one(self, masqueraded):
         router = masqueraded
         with UdpEcho(router.peer, "198.51.100.9", 53), \
@@ -253,8 +271,7 @@ class TestAddressThatHasGone:
         """The server knows nothing of the connection that comes from the new address: RST."""
         router = masqueraded
         with TcpEcho(router.peer, 80), router.client.connect("192.0.2.1", 80) as client:
-            client.sendall(b"1")
-            assert client.recv(10) == b"1"
+            self.echo(router, client, b"1")
             self.renumber(router)
             client.sendall(b"2")
             with pytest.raises(ConnectionResetError):
@@ -263,27 +280,25 @@ class TestAddressThatHasGone:
     def test_others_stay(self, masqueraded):
         router = masqueraded
         router.address("add", "203.0.113.1/24", "dev", "out")
+        router.becomes("203.0.113.9", "203.0.113.1")
         with TcpEcho(router.peer, 80), router.client.connect("192.0.2.1", 80) as client:
-            client.sendall(b"1")
-            assert client.recv(10) == b"1"
+            self.echo(router, client, b"1")
             router.address("del", "203.0.113.1/24", "dev", "out")
             router.becomes("203.0.113.9", "198.51.100.1")
-            client.sendall(b"2")
-            assert client.recv(10) == b"2"
+            self.echo(router, client, b"2")
 
     def test_foreign_source_of_snat_stays(self, masqueraded):
         """`snat` may name an address that is only routed here."""
         router = masqueraded
         router.address("add", "203.0.113.1/24", "dev", "out")
+        router.becomes("203.0.113.9", "203.0.113.1")
         router.peer.run("ip", "route", "add", "203.0.113.77", "via", "198.51.100.1")
         router.daemon.add("tcp 81 to 198.51.100.9:80 snat 203.0.113.77 name s")
         with TcpEcho(router.peer, 80), router.client.connect("192.0.2.1", 81) as client:
-            client.sendall(b"1")
-            assert client.recv(10) == b"1"
+            self.echo(router, client, b"1")
             router.address("del", "203.0.113.1/24", "dev", "out")
             router.becomes("203.0.113.9", "198.51.100.1")
-            client.sendall(b"2")
-            assert client.recv(10) == b"2"
+            self.echo(router, client, b"2")
         router.daemon.ctl("remove", "s")
 
 
