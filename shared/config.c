@@ -11,51 +11,16 @@
 #include <string.h>
 
 #include "shared/config-read.h"
-#include "shared/duration.h"
 #include "shared/iface.h"
 #include "shared/rule-index.h"
+#include "shared/timeout.h"
 #include "shared/words.h"
-
-#define STATE(name) (1U << FLOW_##name)
-
-/*
- * Names of `timeout`. Seconds by RFC 5382 (established: at least 2 h 4 min, which may be lowered
- * here, for short-lived services) and RFC 4787 (UDP: at least 2 min once a stream).
- */
-static const struct config_timeout {
-	const char *name;
-	uint32_t states;  /* bits by enum flow_state */
-	uint32_t seconds; /* default; 0: that of the group it belongs to */
-} config_timeouts[] = {
-	{"tcp-syn", STATE(SYN_SENT) | STATE(SYN_RECV), 60},
-	{"tcp-established", STATE(ESTABLISHED), 7440},
-	{"tcp-closing", STATE(FIN_WAIT) | STATE(CLOSE_WAIT) | STATE(LAST_ACK) | STATE(TIME_WAIT),
-	 120},
-	{"tcp-rst", STATE(CLOSE), 10},
-	{"udp", STATE(UDP_UNREPLIED), 30},
-	{"udp-stream", STATE(UDP_REPLIED), 300},
-	{"tcp-syn-sent", STATE(SYN_SENT), 0},
-	{"tcp-syn-recv", STATE(SYN_RECV), 0},
-	{"tcp-fin-wait", STATE(FIN_WAIT), 0},
-	{"tcp-close-wait", STATE(CLOSE_WAIT), 0},
-	{"tcp-last-ack", STATE(LAST_ACK), 0},
-	{"tcp-time-wait", STATE(TIME_WAIT), 0},
-};
-
-#define N_TIMEOUTS (sizeof(config_timeouts) / sizeof(config_timeouts[0]))
 
 /* Indices into setting_sources. */
 #define SETTING_FLOWS_MAX  0
 #define SETTING_TIMEOUT(i) (1 + (i))
 
-_Static_assert(SETTING_TIMEOUT(N_TIMEOUTS) == CONFIG_SETTINGS, "a place for each setting");
-
-static void config_set_timeout(struct config *c, uint32_t states, uint32_t seconds)
-{
-	for (unsigned state = 0; state < FLOW_STATE_COUNT; state++)
-		if (states & (1U << state))
-			c->timeouts[state] = seconds;
-}
+_Static_assert(SETTING_TIMEOUT(TIMEOUT_NAMES) == CONFIG_SETTINGS, "a place for each setting");
 
 int config_new(struct config **ret)
 {
@@ -64,10 +29,10 @@ int config_new(struct config **ret)
 	if (!c)
 		return -ENOMEM;
 	c->flows_max = FLOWS_MAX_DEFAULT;
-	for (size_t i = 0; i < N_TIMEOUTS; i++)
-		if (config_timeouts[i].seconds > 0)
-			config_set_timeout(c, config_timeouts[i].states,
-					   config_timeouts[i].seconds);
+	for (size_t i = 0; i < TIMEOUT_NAMES; i++)
+		if (timeout_names[i].seconds > 0)
+			timeout_set(&timeout_names[i], timeout_names[i].seconds, c->timeouts,
+				    &c->single_timeouts);
 	*ret = c;
 	return 0;
 }
@@ -249,55 +214,11 @@ static int config_read_flows_max(struct config_line *l)
 	return 0;
 }
 
-static const struct config_timeout *config_find_timeout(struct config_line *l,
-							const struct scan_word *word)
-{
-	const char *names[N_TIMEOUTS], *closest;
-	char hint[SCAN_HINT_MAX];
-
-	for (size_t i = 0; i < N_TIMEOUTS; i++) {
-		names[i] = config_timeouts[i].name;
-		if (scan_word_is(word, names[i]))
-			return &config_timeouts[i];
-	}
-	closest = words_closest(word->start, word->length, names, N_TIMEOUTS);
-	if (closest)
-		scan_hint(hint, "did you mean \"%s\"?", closest);
-	else
-		scan_hint(hint, "write tcp-syn, tcp-established, tcp-closing, tcp-rst, udp or "
-				"udp-stream");
-	scan_error(&l->scan, word, hint, "unknown timeout \"%.*s\"", SCAN_SHOW(word));
-	return NULL;
-}
-
-static bool config_take_seconds(struct config_line *l, uint32_t *ret)
-{
-	static const char hint[] = "write whole seconds from 1s to 30d: 30s, 5m, 2h4m";
-	char text[DURATION_STRLEN];
-	struct scan_word word;
-	uint64_t ms;
-
-	if (!scan_next(&l->scan, &word)) {
-		scan_error(&l->scan, &word, hint, "the duration is missing");
-		return false;
-	}
-	if (!scan_word_copy(&word, text, sizeof(text)) || duration_parse(text, &ms) < 0) {
-		scan_error(&l->scan, &word, hint, "\"%.*s\" is no duration", SCAN_SHOW(&word));
-		return false;
-	}
-	if (ms == 0 || ms % 1000 != 0 || ms / 1000 > CONFIG_TIMEOUT_MOST) {
-		scan_error(&l->scan, &word, hint, "%.*s is out of range", SCAN_SHOW(&word));
-		return false;
-	}
-	*ret = (uint32_t)(ms / 1000);
-	return true;
-}
-
 static int config_read_timeout(struct config_line *l)
 {
-	const struct config_timeout *t;
+	const struct timeout_name *t;
 	struct config *c = l->config;
-	struct scan_word name;
+	struct scan_word name, duration;
 	uint32_t seconds;
 	int r;
 
@@ -305,21 +226,15 @@ static int config_read_timeout(struct config_line *l)
 		scan_error(&l->scan, &name, "write timeout udp 30s", "the timeout is missing");
 		return 0;
 	}
-	t = config_find_timeout(l, &name);
+	t = timeout_find(&l->scan, &name);
 	if (t) {
-		r = config_claim_setting(l, SETTING_TIMEOUT((size_t)(t - config_timeouts)), &name);
+		r = config_claim_setting(l, SETTING_TIMEOUT((size_t)(t - timeout_names)), &name);
 		if (r < 0)
 			return r;
 	}
-	if (!config_take_seconds(l, &seconds) || !t)
-		return 0;
-	/* A single state's own timeout goes before its group's, whichever is written first. */
-	if (t->seconds == 0) {
-		c->single_timeouts |= t->states;
-		config_set_timeout(c, t->states, seconds);
-	} else {
-		config_set_timeout(c, t->states & ~c->single_timeouts, seconds);
-	}
+	scan_next(&l->scan, &duration);
+	if (timeout_read_seconds(&l->scan, &duration, &seconds) && t)
+		timeout_set(t, seconds, c->timeouts, &c->single_timeouts);
 	return 0;
 }
 
@@ -533,11 +448,11 @@ int config_check_settings(const struct config *c, const struct config *now, stru
 		config_report_setting(diag, c->interface_source, "interface");
 	if (c->setting_sources[SETTING_FLOWS_MAX] && c->flows_max != now->flows_max)
 		config_report_setting(diag, c->setting_sources[SETTING_FLOWS_MAX], "flows-max");
-	for (size_t i = 0; i < N_TIMEOUTS; i++) {
+	for (size_t i = 0; i < TIMEOUT_NAMES; i++) {
 		const char *source = c->setting_sources[SETTING_TIMEOUT(i)];
 
-		if (source && config_timeouts_differ(c, now, config_timeouts[i].states))
-			config_report_setting(diag, source, config_timeouts[i].name);
+		if (source && config_timeouts_differ(c, now, timeout_names[i].states))
+			config_report_setting(diag, source, timeout_names[i].name);
 	}
 	return diag->n_items > before ? -EINVAL : 0;
 }

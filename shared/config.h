@@ -16,6 +16,7 @@
 #include "shared/cleanup.h"
 #include "shared/diag.h"
 #include "shared/rule.h"
+#include "shared/timeout.h"
 
 struct config_rule {
 	struct rule *rule; /* owned */
@@ -37,7 +38,7 @@ struct config_text {
 };
 
 /* Settings that may be made once: `flows-max` and each name of `timeout`. */
-#define CONFIG_SETTINGS 13
+#define CONFIG_SETTINGS (1 + TIMEOUT_NAMES)
 
 struct config {
 	/* `interface`: what rules without `on` apply to; none: any. */
@@ -67,9 +68,8 @@ struct config {
 #define FLOWS_MAX_LEAST	  64
 #define FLOWS_MAX_MOST	  16777216
 
-#define CONFIG_TIMEOUT_MOST 2592000	       /* seconds: 30 days; the least is 1 */
-#define CONFIG_FILE_MAX	    (64 * 1024 * 1024) /* bytes */
-#define CONFIG_DEPTH_MAX    16		       /* files that include each other */
+#define CONFIG_FILE_MAX	 (64 * 1024 * 1024) /* bytes */
+#define CONFIG_DEPTH_MAX 16		    /* files that include each other */
 
 /* Every default, no rule. Returns 0 or -ENOMEM. */
 int config_new(struct config **ret);
