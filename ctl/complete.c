@@ -12,6 +12,7 @@
 #include "ctl/import.h"
 #include "ctl/options.h"
 #include "ctl/verbs.h"
+#include "shared/timeout.h"
 
 #define ANSWER_TIME 1000 /* milliseconds: nobody waits longer for a tab */
 #define KINDS_MOST  32	 /* words in what a verb takes */
@@ -166,6 +167,17 @@ static void offer_changes(const struct line *l)
 	offer_list(l, changes, sizeof(changes) / sizeof(changes[0]));
 }
 
+static void offer_scopes(const struct line *l)
+{
+	offer(l, "source", NULL);
+}
+
+static void offer_timeouts(const struct line *l)
+{
+	for (size_t i = 0; i < TIMEOUT_NAMES; i++)
+		offer(l, timeout_names[i].name, NULL);
+}
+
 static void offer_states(const struct line *l)
 {
 	offer_list(l, filter_states, FILTER_STATE_COUNT);
@@ -210,7 +222,10 @@ static const struct {
 	{"weight", "share of the target before it", NULL, false},
 	{"balance", "how several targets are chosen from", offer_balances, false},
 	{"max-flows", "flows at once", NULL, false},
-	{"rate", "new flows a second", NULL, false},
+	{"rate", "new flows in a time: 100/s, 10/m, 5/h", NULL, false},
+	{"burst", "new flows at once, of the rate before it", NULL, false},
+	{"per", "the limit before it is for each client", offer_scopes, false},
+	{"timeout", "how long flows without packets are kept", offer_timeouts, false},
 	{"on-change", "what becomes of flows when the rule changes", offer_changes, false},
 	{"disabled", "keep the rule out of force", NULL, true},
 };

@@ -122,18 +122,20 @@ void balance_fill(const struct rule *r, uint8_t slots[static BALANCE_SLOTS])
 {
 	struct share shares[RULE_TARGETS_MAX];
 	uint64_t turns[RULE_TARGETS_MAX];
+	size_t n = 0;
 
 	for (size_t i = 0; i < r->n_targets; i++)
-		share_start(r, i, &shares[i]);
+		if (r->targets[i].weight > 0)
+			share_start(r, i, &shares[n++]);
 	/* The order of turns must not depend on the order in the rule either. */
-	qsort(shares, r->n_targets, sizeof(shares[0]), compare_identity);
-	for (size_t i = 0; i < r->n_targets; i++)
+	qsort(shares, n, sizeof(shares[0]), compare_identity);
+	for (size_t i = 0; i < n; i++)
 		turns[i] = share_turn(&shares[i], i);
 	memset(slots, SLOT_FREE, BALANCE_SLOTS);
 	for (size_t i = 0; i < BALANCE_SLOTS; i++) {
 		size_t place = turns[0] & ((1 << TURN_PLACE_BITS) - 1);
 
 		share_choose(&shares[place], slots);
-		turns_replace_top(turns, r->n_targets, share_turn(&shares[place], place));
+		turns_replace_top(turns, n, share_turn(&shares[place], place));
 	}
 }

@@ -9,8 +9,8 @@
 
 /*
  * Fills every slot with the number of a target. Weights are shares of the slots, rounded to whole
- * ones, and at least one each. With `balance maglev` slots depend on what the targets are and not
- * on their order: when one of n leaves, about 1/n of the slots change hands, and two machines with
- * the same targets agree.
+ * ones, and at least one each; without a weight, none. With `balance maglev` slots depend on what
+ * the targets are and not on their order: when one of n leaves, about 1/n of the slots change
+ * hands, and two machines with the same targets agree.
  */
 void balance_fill(const struct rule *r, uint8_t slots[static BALANCE_SLOTS]);

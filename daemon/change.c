@@ -174,16 +174,9 @@ int manager_reapply(struct manager *m, struct diag *diag)
 
 static int read_rule(const char *text, struct diag *diag, struct rule **ret)
 {
-	_cleanup_(rule_freep) struct rule *rule = NULL;
 	const struct diag_place place = {.column = 1, .text = text};
-	int r = rule_parse(text, &place, diag, &rule);
 
-	if (r < 0)
-		return r;
-	if (!rule_check_supported(rule, &place, diag))
-		return -EINVAL;
-	*ret = take_ptr(rule);
-	return 0;
+	return rule_parse(text, &place, diag, ret);
 }
 
 int manager_add_rule(struct manager *m, const char *text, bool dry_run, struct diag *diag,

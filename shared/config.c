@@ -110,8 +110,6 @@ static int config_read_rule(struct config *c, const char *text, const char *sour
 	r = rule_parse(text, place, diag, &rule);
 	if (r < 0)
 		return r;
-	if (!rule_check_supported(rule, place, diag))
-		return -EINVAL;
 	return config_append_rule(c, &rule, source, place);
 }
 

@@ -189,7 +189,6 @@ int diag_exit_code(const struct diag *d)
 	} codes[] = {
 		[DIAG_CONFLICT] = {7, 1},
 		[DIAG_INVALID] = {6, 2},
-		[DIAG_UNSUPPORTED] = {6, 2},
 		[DIAG_FAILED] = {1, 3},
 	};
 	int exit_code = 0, severity = 0;

@@ -14,10 +14,9 @@
 #include <stdio.h>
 
 enum diag_code {
-	DIAG_INVALID,	  /* not of the grammar, or values that make no sense: exit code 6 */
-	DIAG_CONFLICT,	  /* two rules that nothing separates, a name used twice: exit code 7 */
-	DIAG_UNSUPPORTED, /* of the grammar, but this version cannot do it: exit code 6 */
-	DIAG_FAILED,	  /* the system refused (out of memory, a file unreadable): exit code 1 */
+	DIAG_INVALID,  /* not of the grammar, or values that make no sense: exit code 6 */
+	DIAG_CONFLICT, /* two rules that nothing separates, a name used twice: exit code 7 */
+	DIAG_FAILED,   /* the system refused (out of memory, a file unreadable): exit code 1 */
 };
 
 struct diag_item {

@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/*
- * What two rules are to each other (specificity, conflict), and what of a rule this version's
- * datapath can carry out.
- */
+/* What two rules are to each other: specificity, conflict. */
 #include "shared/rule.h"
 
 #include <string.h>
@@ -103,55 +100,4 @@ bool rule_conflicts(const struct rule *a, const struct rule *b)
 	return (a->protocols & b->protocols) != 0 && rule_ports_tie(&a->ports, &b->ports) &&
 	       rule_listens_tie(a, b) && rule_families_meet(a, b) && rule_interfaces_tie(a, b) &&
 	       rule_sources_tie(a, b);
-}
-
-static bool rule_uses_max_flows(const struct rule *r)
-{
-	return r->max_flows != 0;
-}
-
-static bool rule_uses_rate(const struct rule *r)
-{
-	return r->rate != 0;
-}
-
-static bool rule_uses_on_change(const struct rule *r)
-{
-	return r->on_change != RULE_ON_CHANGE_KEEP;
-}
-
-/* What the grammar has and the datapath has not: a line goes when its feature comes. */
-static const struct {
-	enum rule_part part;
-	bool (*is_used)(const struct rule *);
-	const char *what;
-	const char *hint;
-} rule_gaps[] = {
-	{RULE_PART_MAX_FLOWS, rule_uses_max_flows, "\"max-flows\"",
-	 "leave it out; \"flows-max\" of the configuration limits all flows together"},
-	{RULE_PART_RATE, rule_uses_rate, "\"rate\"", "leave it out"},
-	{RULE_PART_ON_CHANGE, rule_uses_on_change, "\"on-change\" other than keep",
-	 "leave it out: flows are kept"},
-};
-
-bool rule_check_supported(const struct rule *r, const struct diag_place *place, struct diag *diag)
-{
-	static const struct diag_place nowhere;
-	bool supported = true;
-
-	for (size_t i = 0; i < sizeof(rule_gaps) / sizeof(rule_gaps[0]); i++) {
-		const struct rule_span *span = &r->spans[rule_gaps[i].part];
-		struct diag_place at = place ? *place : nowhere;
-
-		if (!rule_gaps[i].is_used(r))
-			continue;
-		if (at.column && span->length) {
-			at.column += span->offset;
-			at.width = span->length;
-		}
-		diag_add(diag, DIAG_UNSUPPORTED, &at, rule_gaps[i].hint,
-			 "this version cannot do %s yet", rule_gaps[i].what);
-		supported = false;
-	}
-	return supported;
 }

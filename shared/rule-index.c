@@ -40,7 +40,7 @@ struct index_entry {
 	uint32_t next; /* in the same bucket, in the order of entry; INDEX_NONE: the end */
 };
 
-struct index_bucket {
+struct index_chain {
 	uint32_t first, last; /* entries; INDEX_NONE: empty */
 };
 
@@ -52,7 +52,7 @@ struct rule_index {
 	size_t n_rules, rules_allocated, n_removed;
 	struct index_entry *entries;
 	size_t n_entries, entries_allocated;
-	struct index_bucket *buckets;
+	struct index_chain *buckets;
 	size_t n_buckets; /* a power of two, not below entries_allocated */
 };
 
@@ -145,14 +145,14 @@ static uint64_t index_hash_set(const struct rule *r, size_t combination, unsigne
 	return index_hash(&key);
 }
 
-static struct index_bucket *index_bucket(const struct rule_index *x, uint64_t hash)
+static struct index_chain *index_bucket(const struct rule_index *x, uint64_t hash)
 {
 	return &x->buckets[hash & (x->n_buckets - 1)];
 }
 
 static void index_link(struct rule_index *x, uint32_t entry)
 {
-	struct index_bucket *bucket = index_bucket(x, x->entries[entry].hash);
+	struct index_chain *bucket = index_bucket(x, x->entries[entry].hash);
 
 	x->entries[entry].next = INDEX_NONE;
 	if (bucket->first == INDEX_NONE)
@@ -167,7 +167,7 @@ static int index_reserve_entries(struct rule_index *x, size_t n)
 {
 	size_t allocated = x->entries_allocated;
 	struct index_entry *entries;
-	struct index_bucket *buckets;
+	struct index_chain *buckets;
 
 	while (allocated < x->n_entries + n)
 		allocated *= 2;
@@ -262,7 +262,7 @@ int rule_index_add(struct rule_index *x, const struct rule *rule, size_t number)
 
 static void index_unlink(struct rule_index *x, uint64_t hash, uint32_t rule)
 {
-	struct index_bucket *bucket = index_bucket(x, hash);
+	struct index_chain *bucket = index_bucket(x, hash);
 	uint32_t *link = &bucket->first, previous = INDEX_NONE;
 
 	while (*link != INDEX_NONE) {

@@ -141,7 +141,6 @@ int rule_json_pack(const struct rule *r, const struct rule_json_entry *e, json_t
 static const char *const code_names[] = {
 	[DIAG_INVALID] = "invalid",
 	[DIAG_CONFLICT] = "conflict",
-	[DIAG_UNSUPPORTED] = "unsupported",
 	[DIAG_FAILED] = "failed",
 };
 

@@ -23,16 +23,19 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include "shared/duration.h"
 #include "shared/iface.h"
 #include "shared/scan.h"
+#include "shared/timeout.h"
 #include "shared/words.h"
 
 struct rule_parser {
 	struct scan scan;
-	struct rule rule; /* its lists are those below until all is read */
-	unsigned seen;	  /* options so far, bits by enum rule_part */
-	unsigned guessed; /* those of them that were misspelt */
+	struct rule rule;		     /* its lists are those below until all is read */
+	unsigned seen;			     /* options so far, bits by enum rule_part */
+	unsigned guessed;		     /* those of them that were misspelt */
+	unsigned max_flows_seen, rates_seen; /* bits by enum rule_limit_scope */
+	unsigned timeouts_seen;		     /* bits by place in timeout_names */
+	uint32_t single_timeouts;	     /* see timeout_set() */
 	bool no_targets;  /* what should lead to them was wrong: none are expected */
 	const char *list; /* keyword of the list that was just read, for a hint; or NULL */
 
@@ -51,6 +54,7 @@ struct rule_option {
 	const char *keyword;
 	enum rule_part part;
 	void (*read)(struct rule_parser *p, const struct scan_word *keyword);
+	bool repeats; /* `read` tells what is given twice */
 };
 
 static const struct rule_option *rule_find_option(const struct scan_word *word);
@@ -157,18 +161,19 @@ static void rule_read_ports(struct rule_parser *p, const struct scan_word *word,
 	*ret = ports;
 }
 
-/* A number of an option within 1..most; an error names the option. */
+/* A number of an option within least..most; an error names the option. */
 static bool rule_read_number(struct rule_parser *p, const struct scan_word *keyword,
-			     const struct scan_word *word, uint64_t most, uint32_t *ret)
+			     const struct scan_word *word, uint64_t least, uint64_t most,
+			     uint32_t *ret)
 {
 	char hint[SCAN_HINT_MAX];
 	uint64_t value;
 
-	if (scan_word_number(word, 1, most, &value) < 0) {
-		scan_error(
-			&p->scan, word,
-			scan_hint(hint, "write a number from 1 to %llu", (unsigned long long)most),
-			"\"%.*s\" is no value for \"%.*s\"", SCAN_SHOW(word), SCAN_SHOW(keyword));
+	if (scan_word_number(word, least, most, &value) < 0) {
+		scan_hint(hint, "write a number from %llu to %llu", (unsigned long long)least,
+			  (unsigned long long)most);
+		scan_error(&p->scan, word, hint, "\"%.*s\" is no value for \"%.*s\"",
+			   SCAN_SHOW(word), SCAN_SHOW(keyword));
 		return false;
 	}
 	*ret = (uint32_t)value;
@@ -487,7 +492,7 @@ static void rule_read_weight(struct rule_parser *p, const struct scan_word *targ
 		again = true;
 		if (!rule_take_value(p, &keyword, "a number", false, &word))
 			continue;
-		rule_read_number(p, &keyword, &word, RULE_WEIGHT_MAX, ret);
+		rule_read_number(p, &keyword, &word, 0, RULE_WEIGHT_MAX, ret);
 	}
 }
 
@@ -715,48 +720,176 @@ static void rule_read_balance(struct rule_parser *p, const struct scan_word *key
 		p->rule.balance = (enum rule_balance)choice;
 }
 
+/* ---- limits ---- */
+
+/* Takes the `per source` that may stand behind a limit. */
+static enum rule_limit_scope rule_take_scope(struct rule_parser *p)
+{
+	static const char *const words[] = {"source"};
+	struct scan_word per, word;
+	const char *hint;
+
+	if (!scan_peek(&p->scan, &per) || !scan_take(&p->scan, "per"))
+		return RULE_LIMIT_ALL;
+	if (!rule_take_value(p, &per, "\"source\"", false, &word))
+		return RULE_LIMIT_SOURCE;
+	if (!scan_word_is(&word, words[0])) {
+		hint = words_closest(word.start, word.length, words, 1)
+			       ? "did you mean \"source\"?"
+			       : "limits are for the whole rule, or \"per source\"";
+		scan_error(&p->scan, &word, hint, "flows are not counted per \"%.*s\"",
+			   SCAN_SHOW(&word));
+	}
+	return RULE_LIMIT_SOURCE;
+}
+
+/* Of each kind of limit there is one for all flows and one per source. */
+static void rule_claim_limit(struct rule_parser *p, const struct scan_word *keyword,
+			     enum rule_limit_scope scope, unsigned *seen)
+{
+	if (*seen & 1U << scope)
+		scan_error(&p->scan, keyword, NULL, "\"%.*s\"%s is given twice", SCAN_SHOW(keyword),
+			   scope == RULE_LIMIT_SOURCE ? " per source" : "");
+	*seen |= 1U << scope;
+}
+
 static void rule_read_max_flows(struct rule_parser *p, const struct scan_word *keyword)
 {
+	enum rule_limit_scope scope;
 	struct scan_word word;
+	uint32_t flows = 0;
 
 	if (rule_take_value(p, keyword, "a number", false, &word))
-		rule_read_number(p, keyword, &word, RULE_FLOWS_MAX, &p->rule.max_flows);
+		rule_read_number(p, keyword, &word, 1, RULE_FLOWS_MAX, &flows);
+	scope = rule_take_scope(p);
+	rule_claim_limit(p, keyword, scope, &p->max_flows_seen);
+	p->rule.limits[scope].max_flows = flows;
+}
+
+static const struct {
+	const char *unit, *word;
+	uint32_t seconds;
+} rate_units[] = {
+	{"s", "second", 1},
+	{"m", "minute", 60},
+	{"h", "hour", 3600},
+};
+
+#define N_RATE_UNITS (sizeof(rate_units) / sizeof(rate_units[0]))
+
+static void rule_report_rate(struct rule_parser *p, const struct scan_word *word,
+			     const struct scan_word *number, const struct scan_word *unit)
+{
+	const char *hint = "write new flows a second, minute or hour: 100/s, 10/m, 5/h";
+	const char *words[N_RATE_UNITS], *closest;
+	char buffer[SCAN_HINT_MAX];
+
+	for (size_t i = 0; i < N_RATE_UNITS; i++)
+		words[i] = rate_units[i].word;
+	closest = words_closest(unit->start, unit->length, words, N_RATE_UNITS);
+	if (closest)
+		hint = scan_hint(buffer, "did you mean %.*s/%c?", SCAN_SHOW(number), *closest);
+	scan_error(&p->scan, word, hint, "\"%.*s\" is no rate", SCAN_SHOW(word));
+}
+
+/* Reads N/UNIT; leaves *l alone after an error. */
+static void rule_read_rate_value(struct rule_parser *p, const struct scan_word *keyword,
+				 const struct scan_word *word, struct rule_limit *l)
+{
+	const char *slash = memchr(word->start, '/', word->length);
+	size_t before = slash ? (size_t)(slash - word->start) : word->length;
+	struct scan_word number = scan_word_part(word, 0, before);
+	struct scan_word unit = scan_word_part(word, before, 0);
+
+	if (slash)
+		unit = scan_word_part(word, before + 1, word->length - before - 1);
+	for (size_t i = 0; i < N_RATE_UNITS && before > 0; i++) {
+		if (!scan_word_is(&unit, rate_units[i].unit))
+			continue;
+		if (rule_read_number(p, keyword, &number, 1, RULE_RATE_MAX, &l->rate))
+			l->rate_seconds = rate_units[i].seconds;
+		return;
+	}
+	rule_report_rate(p, word, &number, &unit);
 }
 
 static void rule_read_rate(struct rule_parser *p, const struct scan_word *keyword)
 {
-	struct scan_word word, number;
+	struct rule_limit read = {0}, *limit;
+	enum rule_limit_scope scope;
+	struct scan_word word, burst;
 
-	if (!rule_take_value(p, keyword, "a rate", false, &word))
+	if (rule_take_value(p, keyword, "a rate", false, &word))
+		rule_read_rate_value(p, keyword, &word, &read);
+	if (scan_peek(&p->scan, &burst) && scan_take(&p->scan, "burst") &&
+	    rule_take_value(p, &burst, "a number", false, &word))
+		rule_read_number(p, &burst, &word, 1, RULE_RATE_MAX, &read.burst);
+	scope = rule_take_scope(p);
+	rule_claim_limit(p, keyword, scope, &p->rates_seen);
+	limit = &p->rule.limits[scope];
+	limit->rate = read.rate;
+	limit->rate_seconds = read.rate_seconds;
+	limit->burst = read.burst == read.rate ? 0 : read.burst;
+}
+
+/* ---- timeouts, changes ---- */
+
+static const char *rule_protocol_word(unsigned protocols)
+{
+	return protocols == RULE_TCP ? "tcp" : "udp";
+}
+
+/* A timeout that no flow of the rule could have. */
+static void rule_check_timeout(struct rule_parser *p, const struct timeout_name *name,
+			       const struct scan_word *word)
+{
+	unsigned protocol = name->states & TIMEOUT_UDP ? RULE_UDP : RULE_TCP;
+	char hint[SCAN_HINT_MAX];
+
+	if (!p->rule.protocols || p->rule.protocols & protocol)
 		return;
-	if (word.length < 3 || memcmp(word.start + word.length - 2, "/s", 2) != 0) {
-		scan_error(&p->scan, &word, "write new flows a second: 100/s",
-			   "\"%.*s\" is no rate", SCAN_SHOW(&word));
+	scan_hint(hint, "leave it out; timeouts of this rule begin with \"%s\"",
+		  rule_protocol_word(p->rule.protocols));
+	scan_error(&p->scan, word, hint, "\"%s\" is no timeout of a rule for %s", name->name,
+		   rule_protocol_word(p->rule.protocols));
+}
+
+static void rule_claim_timeout(struct rule_parser *p, const struct timeout_name *name,
+			       const struct scan_word *word)
+{
+	unsigned bit = 1U << (name - timeout_names);
+
+	if (p->timeouts_seen & bit)
+		scan_error(&p->scan, word, NULL, "timeout \"%s\" is given twice", name->name);
+	p->timeouts_seen |= bit;
+}
+
+static void rule_read_timeout(struct rule_parser *p, const struct scan_word *keyword)
+{
+	const struct timeout_name *name;
+	struct scan_word word, duration;
+	uint32_t seconds;
+
+	if (!rule_take_value(p, keyword, "the name of a timeout", false, &word))
+		return;
+	name = timeout_find(&p->scan, &word);
+	if (name) {
+		rule_check_timeout(p, name, &word);
+		rule_claim_timeout(p, name, &word);
+	} else if (!scan_peek(&p->scan, &duration) || rule_find_option(&duration)) {
 		return;
 	}
-	number = scan_word_part(&word, 0, word.length - 2);
-	rule_read_number(p, keyword, &number, RULE_RATE_MAX, &p->rule.rate);
+	if (rule_take_value(p, &word, "a duration", false, &duration) &&
+	    timeout_read_seconds(&p->scan, &duration, &seconds) && name)
+		timeout_set(name, seconds, p->rule.timeouts, &p->single_timeouts);
 }
 
 static void rule_read_drain(struct rule_parser *p, const struct scan_word *keyword)
 {
-	char text[DURATION_STRLEN];
 	struct scan_word word;
-	uint64_t ms;
 
-	if (!rule_take_value(p, keyword, "a duration", false, &word))
-		return;
-	if (!scan_word_copy(&word, text, sizeof(text)) || duration_parse(text, &ms) < 0) {
-		scan_error(&p->scan, &word, "write 30s, 5m or 1h30m", "\"%.*s\" is no duration",
-			   SCAN_SHOW(&word));
-		return;
-	}
-	if (ms % 1000 != 0 || ms == 0 || ms / 1000 > RULE_DRAIN_MAX) {
-		scan_error(&p->scan, &word, "write whole seconds, from 1s to 30d",
-			   "%.*s is out of range", SCAN_SHOW(&word));
-		return;
-	}
-	p->rule.drain_seconds = (uint32_t)(ms / 1000);
+	if (rule_take_value(p, keyword, "a duration", false, &word))
+		timeout_read_seconds(&p->scan, &word, &p->rule.drain_seconds);
 }
 
 static void rule_read_on_change(struct rule_parser *p, const struct scan_word *keyword)
@@ -783,28 +916,43 @@ static void rule_read_disabled(struct rule_parser *p, const struct scan_word *ke
 	p->rule.disabled = true;
 }
 
-static void rule_read_stray_weight(struct rule_parser *p, const struct scan_word *keyword)
+/* Words that belong behind others, among the options. */
+static const struct {
+	const char *keyword, *place, *hint;
+} stray_words[] = {
+	{"weight", "its target", "write to 192.0.2.1:80 weight 3,192.0.2.2:80"},
+	{"burst", "its rate", "write rate 10/s burst 50"},
+	{"per", "its limit", "write max-flows 20 per source, rate 10/s per source"},
+};
+
+static void rule_read_stray(struct rule_parser *p, const struct scan_word *keyword)
 {
 	struct scan_word word;
 
-	scan_error(&p->scan, keyword, "write to 192.0.2.1:80 weight 3,192.0.2.2:80",
-		   "\"weight\" belongs right behind its target");
+	for (size_t i = 0; i < sizeof(stray_words) / sizeof(stray_words[0]); i++)
+		if (scan_word_is(keyword, stray_words[i].keyword))
+			scan_error(&p->scan, keyword, stray_words[i].hint,
+				   "\"%.*s\" belongs right behind %s", SCAN_SHOW(keyword),
+				   stray_words[i].place);
 	if (scan_peek(&p->scan, &word) && !rule_find_option(&word))
 		scan_next(&p->scan, &word);
 }
 
 static const struct rule_option rule_options[] = {
-	{"on", RULE_PART_ON, rule_read_on},
-	{"from", RULE_PART_FROM, rule_read_from},
-	{"name", RULE_PART_NAME, rule_read_name},
-	{"masquerade", RULE_PART_MASQUERADE, rule_read_masquerade},
-	{"snat", RULE_PART_SNAT, rule_read_snat},
-	{"balance", RULE_PART_BALANCE, rule_read_balance},
-	{"max-flows", RULE_PART_MAX_FLOWS, rule_read_max_flows},
-	{"rate", RULE_PART_RATE, rule_read_rate},
-	{"on-change", RULE_PART_ON_CHANGE, rule_read_on_change},
-	{"disabled", RULE_PART_DISABLED, rule_read_disabled},
-	{"weight", RULE_PART_WEIGHT, rule_read_stray_weight},
+	{"on", RULE_PART_ON, rule_read_on, false},
+	{"from", RULE_PART_FROM, rule_read_from, false},
+	{"name", RULE_PART_NAME, rule_read_name, false},
+	{"masquerade", RULE_PART_MASQUERADE, rule_read_masquerade, false},
+	{"snat", RULE_PART_SNAT, rule_read_snat, false},
+	{"balance", RULE_PART_BALANCE, rule_read_balance, false},
+	{"max-flows", RULE_PART_MAX_FLOWS, rule_read_max_flows, true},
+	{"rate", RULE_PART_RATE, rule_read_rate, true},
+	{"timeout", RULE_PART_TIMEOUT, rule_read_timeout, true},
+	{"on-change", RULE_PART_ON_CHANGE, rule_read_on_change, false},
+	{"disabled", RULE_PART_DISABLED, rule_read_disabled, false},
+	{"weight", RULE_PART_STRAY, rule_read_stray, true},
+	{"burst", RULE_PART_STRAY, rule_read_stray, true},
+	{"per", RULE_PART_STRAY, rule_read_stray, true},
 };
 
 #define N_OPTIONS (sizeof(rule_options) / sizeof(rule_options[0]))
@@ -823,7 +971,7 @@ static const struct rule_option *rule_guess_option(struct rule_parser *p,
 {
 	const char *hint =
 		"options are on, from, name, masquerade, snat, balance, max-flows, rate, "
-		"on-change, disabled";
+		"timeout, on-change, disabled";
 	const char *keywords[N_OPTIONS], *closest;
 	char buffer[SCAN_HINT_MAX];
 	const struct rule_option *option;
@@ -870,7 +1018,7 @@ static void rule_read_option(struct rule_parser *p, const struct rule_option *op
 {
 	struct scan_word end, whole;
 
-	if (p->seen & (1U << option->part))
+	if (p->seen & (1U << option->part) && !option->repeats)
 		scan_error(&p->scan, word, NULL, "\"%s\" is given twice", option->keyword);
 	p->seen |= 1U << option->part;
 	option->read(p, word);
@@ -952,6 +1100,18 @@ static void rule_check_self(struct rule_parser *p)
 		return;
 	scan_error(&p->scan, &p->target_words[0], "write another port",
 		   "port %.*s is redirected to itself", SCAN_SHOW(&p->target_words[0]));
+}
+
+static void rule_check_weights(struct rule_parser *p)
+{
+	for (size_t i = 0; i < p->n_targets; i++)
+		if (p->targets[i].weight > 0)
+			return;
+	if (p->n_targets > 0)
+		scan_error(&p->scan, &p->target_words[0],
+			   "give one target another weight, or write \"disabled\"",
+			   "no target gets new flows: %s",
+			   p->n_targets == 1 ? "its weight is 0" : "each has weight 0");
 }
 
 struct rule_family_check {
@@ -1046,6 +1206,7 @@ static void rule_read(struct rule_parser *p)
 	rule_read_options(p);
 
 	rule_check_ranges(p);
+	rule_check_weights(p);
 	rule_check_self(p);
 	rule_check_families(p);
 	rule_check_source(p);

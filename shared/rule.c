@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "shared/duration.h"
+#include "shared/timeout.h"
 
 struct rule *rule_free(struct rule *r)
 {
@@ -103,12 +104,25 @@ static bool rule_lists_equal(const struct rule *a, const struct rule *b)
 	return true;
 }
 
+static bool rule_limits_equal(const struct rule *a, const struct rule *b)
+{
+	for (unsigned i = 0; i < RULE_LIMIT_COUNT; i++)
+		if (a->limits[i].max_flows != b->limits[i].max_flows ||
+		    a->limits[i].rate != b->limits[i].rate ||
+		    a->limits[i].rate_seconds != b->limits[i].rate_seconds ||
+		    a->limits[i].burst != b->limits[i].burst)
+			return false;
+	return true;
+}
+
 static bool rule_options_equal(const struct rule *a, const struct rule *b)
 {
 	return strcmp(a->name, b->name) == 0 && a->masquerade == b->masquerade &&
 	       ip_prefix_equal(&a->snat, &b->snat) && a->balance == b->balance &&
-	       a->max_flows == b->max_flows && a->rate == b->rate && a->on_change == b->on_change &&
-	       a->drain_seconds == b->drain_seconds && a->disabled == b->disabled;
+	       rule_limits_equal(a, b) &&
+	       memcmp(a->timeouts, b->timeouts, sizeof(a->timeouts)) == 0 &&
+	       a->on_change == b->on_change && a->drain_seconds == b->drain_seconds &&
+	       a->disabled == b->disabled;
 }
 
 bool rule_takes_same(const struct rule *a, const struct rule *b)
@@ -121,6 +135,11 @@ bool rule_takes_same(const struct rule *a, const struct rule *b)
 bool rule_equal(const struct rule *a, const struct rule *b)
 {
 	return rule_takes_same(a, b) && rule_targets_equal(a, b) && rule_options_equal(a, b);
+}
+
+uint32_t rule_limit_burst(const struct rule_limit *l)
+{
+	return l->burst ? l->burst : l->rate;
 }
 
 /* ---- text ---- */
@@ -253,16 +272,66 @@ static void put_on_change(struct rule_text *t, const struct rule *r)
 	}
 }
 
-static void put_limit(struct rule_text *t, const char *word, uint32_t n, const char *unit)
+static const char *const limit_scopes[] = {
+	[RULE_LIMIT_ALL] = "",
+	[RULE_LIMIT_SOURCE] = " per source",
+};
+
+static void put_max_flows(struct rule_text *t, const struct rule_limit *l, const char *scope)
 {
-	if (!n)
+	if (!l->max_flows)
 		return;
-	put(t, word);
-	put_number(t, n);
-	put(t, unit);
+	put(t, " max-flows ");
+	put_number(t, l->max_flows);
+	put(t, scope);
 }
 
-/* In the order of the contract's table, so that one rule has one text. */
+static void put_rate(struct rule_text *t, const struct rule_limit *l, const char *scope)
+{
+	if (!l->rate)
+		return;
+	put(t, " rate ");
+	put_number(t, l->rate);
+	put(t, l->rate_seconds == 1 ? "/s" : l->rate_seconds == 60 ? "/m" : "/h");
+	if (l->burst) {
+		put(t, " burst ");
+		put_number(t, l->burst);
+	}
+	put(t, scope);
+}
+
+static void put_limits(struct rule_text *t, const struct rule *r)
+{
+	for (unsigned i = 0; i < RULE_LIMIT_COUNT; i++)
+		put_max_flows(t, &r->limits[i], limit_scopes[i]);
+	for (unsigned i = 0; i < RULE_LIMIT_COUNT; i++)
+		put_rate(t, &r->limits[i], limit_scopes[i]);
+}
+
+/*
+ * As few names as say all: a group's where each of its states has a timeout, with what most of them
+ * have, and those of single states that have another. So one set of timeouts has one text.
+ */
+static void put_timeouts(struct rule_text *t, const struct rule *r)
+{
+	uint32_t said[FLOW_STATE_COUNT] = {0}, singles = 0;
+	char buffer[DURATION_STRLEN];
+
+	for (size_t i = 0; i < TIMEOUT_NAMES; i++) {
+		const struct timeout_name *name = &timeout_names[i];
+		uint32_t seconds = timeout_of(name, r->timeouts);
+
+		if (!seconds || seconds == timeout_of(name, said))
+			continue;
+		timeout_set(name, seconds, said, &singles);
+		put(t, " timeout ");
+		put(t, name->name);
+		put(t, " ");
+		put(t, duration_format(seconds * UINT64_C(1000), buffer));
+	}
+}
+
+/* In one order, so that one rule has one text. */
 static void put_options(struct rule_text *t, const struct rule *r)
 {
 	static const char *const balances[] = {
@@ -282,8 +351,8 @@ static void put_options(struct rule_text *t, const struct rule *r)
 		put_prefix(t, &r->snat);
 	}
 	put(t, balances[r->balance]);
-	put_limit(t, " max-flows ", r->max_flows, "");
-	put_limit(t, " rate ", r->rate, "/s");
+	put_limits(t, r);
+	put_timeouts(t, r);
 	put_on_change(t, r);
 	if (r->disabled)
 		put(t, " disabled");

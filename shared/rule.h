@@ -15,6 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "shared/abi.h"
 #include "shared/addr.h"
 #include "shared/cleanup.h"
 #include "shared/diag.h"
@@ -25,8 +26,7 @@
 #define RULE_LIST_MAX	 64 /* interfaces or `from` prefixes in one rule */
 #define RULE_WEIGHT_MAX	 65535
 #define RULE_FLOWS_MAX	 16777216   /* of `max-flows` */
-#define RULE_RATE_MAX	 1000000000 /* of `rate` */
-#define RULE_DRAIN_MAX	 2592000    /* seconds of `on-change drain`: 30 days */
+#define RULE_RATE_MAX	 1000000000 /* of `rate` and its `burst` */
 
 enum rule_protocol {
 	RULE_TCP = 1 << 0,
@@ -51,6 +51,20 @@ enum rule_on_change {
 	RULE_ON_CHANGE_RESET,
 };
 
+/* Whose flows a limit counts. */
+enum rule_limit_scope {
+	RULE_LIMIT_ALL,	   /* those of the rule */
+	RULE_LIMIT_SOURCE, /* those of one client of it; IPv6 by /64 */
+	RULE_LIMIT_COUNT,
+};
+
+/* 0: not limited */
+struct rule_limit {
+	uint32_t max_flows;
+	uint32_t rate, rate_seconds; /* new flows in so many seconds: 1, 60 or 3600 */
+	uint32_t burst;		     /* 0: as many as `rate`, see rule_limit_burst() */
+};
+
 struct port_range {
 	uint16_t first, last; /* 1..65535, first <= last */
 };
@@ -58,14 +72,14 @@ struct port_range {
 struct rule_target {
 	struct ip_prefix address; /* family 0: same host, destination address unchanged */
 	struct port_range ports;
-	uint32_t weight; /* 1 unless written */
+	uint32_t weight; /* 1 unless written; 0: no new flows */
 };
 
 /* Parts of a rule's text that messages point at. */
 enum rule_part {
 	RULE_PART_LISTEN,
 	RULE_PART_TARGETS, /* the whole list */
-	RULE_PART_WEIGHT,  /* where it stands among the options, which is wrong */
+	RULE_PART_STRAY,   /* a word that belongs elsewhere */
 	RULE_PART_ON,
 	RULE_PART_FROM,
 	RULE_PART_NAME,
@@ -74,12 +88,16 @@ enum rule_part {
 	RULE_PART_BALANCE,
 	RULE_PART_MAX_FLOWS,
 	RULE_PART_RATE,
+	RULE_PART_TIMEOUT,
 	RULE_PART_ON_CHANGE,
 	RULE_PART_DISABLED,
 	RULE_PART_COUNT,
 };
 
-/* Where a part stood in the text that rule_parse() read, in bytes; length 0: it was not there. */
+/*
+ * Where a part stood in the text that rule_parse() read, in bytes; length 0: it was not there. Of a
+ * part that stood there several times, the last one.
+ */
 struct rule_span {
 	uint32_t offset, length;
 };
@@ -102,8 +120,8 @@ struct rule {
 	bool masquerade;
 	struct ip_prefix snat; /* family 0: none */
 	enum rule_balance balance;
-	uint32_t max_flows; /* 0: no limit */
-	uint32_t rate;	    /* new flows a second; 0: no limit */
+	struct rule_limit limits[RULE_LIMIT_COUNT]; /* by enum rule_limit_scope */
+	uint32_t timeouts[FLOW_STATE_COUNT];	    /* seconds; 0: the configuration's */
 	enum rule_on_change on_change;
 	uint32_t drain_seconds; /* with RULE_ON_CHANGE_DRAIN */
 	bool disabled;
@@ -140,6 +158,9 @@ bool rule_equal(const struct rule *a, const struct rule *b);
 /* Equal in what they take: everything in front of `to`, `on` and `from`. */
 bool rule_takes_same(const struct rule *a, const struct rule *b);
 
+/* How many new flows may come at once: what is written, or all that `rate` lets in in its time. */
+uint32_t rule_limit_burst(const struct rule_limit *l);
+
 /* Of one family only? AF_INET, AF_INET6 or 0: its addresses limit a rule to packets of theirs. */
 uint8_t rule_family(const struct rule *r);
 
@@ -162,10 +183,3 @@ unsigned rule_source_rank(const struct ip_prefix *from); /* NULL: no `from` */
  * so that enabling one cannot fail.
  */
 bool rule_conflicts(const struct rule *a, const struct rule *b);
-
-/*
- * Adds a DIAG_UNSUPPORTED item for every part of the grammar that this version's datapath cannot
- * carry out yet. Returns true when there was none. `place` is that of rule_parse(); NULL: the items
- * bear no place.
- */
-bool rule_check_supported(const struct rule *r, const struct diag_place *place, struct diag *diag);

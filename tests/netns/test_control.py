@@ -214,10 +214,16 @@ class TestChanges:
         done = net.daemon.ctl("add", *rule.split(), code=EXIT_INVALID)
         assert "^" in done.stderr
 
-    @pytest.mark.parametrize("rule", ["tcp 1 to 2 max-flows 7", "tcp 1 to 10.0.0.1:2 rate 5/s",
-                                      "tcp 1 to 2 on-change reset"])
-    def test_what_this_version_cannot_do_yet_is_refused(self, net, rule):
-        net.daemon.ctl("add", *rule.split(), code=EXIT_INVALID)
+    @pytest.mark.parametrize("rule", [
+        "tcp 1 to 2 max-flows 7 max-flows 3 per source", "tcp 1 to 2 rate 5/s burst 9",
+        "tcp 1 to 2 rate 10/m per source", "tcp 1 to 2 timeout tcp-established 1h",
+        "tcp 1 to 2 weight 0,3", "tcp 1 to 2 on-change reset", "tcp 1 to 2 on-change drain 30s"])
+    def test_limits_timeouts_and_changes_are_listed_as_written(self, net, rule):
+        net.daemon.ctl("add", *rule.split())
+        try:
+            assert rule in [r["rule"] for r in net.daemon.listed()]
+        finally:
+            net.daemon.ctl("remove", *rule.split())
 
     def test_check_file(self, net, tmp_path):
         good, bad = tmp_path / "good.conf", tmp_path / "bad.conf"

@@ -68,12 +68,10 @@ class TestGolden:
 
     @pytest.mark.parametrize("name", FORMATS)
     def test_what_is_printed_is_a_configuration(self, name, tmp_path):
-        """Of the grammar, and without conflicts; this version may not be able to carry it out."""
+        """Of the grammar, and without conflicts."""
         (tmp_path / "new.conf").write_text(read(f"{name}.ok"))
         done = ctl_run("-j", "check", tmp_path / "new.conf")
-        if done.returncode:
-            codes = {d["code"] for d in json.loads(done.stdout)["error"]["diagnostics"]}
-            assert codes == {"unsupported"}, done.stdout
+        assert done.returncode == 0, done.stdout
 
     @pytest.mark.parametrize("name", FORMATS)
     def test_lines_are_right(self, name):
@@ -181,6 +179,4 @@ class TestFailures:
             assert done.returncode in (0, EXIT_INVALID), f"{changed}\n{done.stderr}"
             (tmp_path / "new.conf").write_text(done.stdout)
             checked = ctl_run("-j", "check", tmp_path / "new.conf")
-            if checked.returncode:
-                codes = {d["code"] for d in json.loads(checked.stdout)["error"]["diagnostics"]}
-                assert codes == {"unsupported"}, checked.stdout
+            assert checked.returncode == 0, checked.stdout

@@ -9,6 +9,7 @@
 
 #include "shared/diag.h"
 #include "shared/rule.h"
+#include "shared/timeout.h"
 
 /* A rule that must be readable. */
 static inline struct rule *rule_of(const char *text)
@@ -90,8 +91,10 @@ static inline void random_targets(struct rule *r, uint8_t family)
 		t->ports.last = (uint16_t)(below(2) ? first : first + width - 1);
 		if (family && below(4))
 			t->address = random_address(family);
-		t->weight = below(3) ? 1 : 1 + below(RULE_WEIGHT_MAX);
+		t->weight = below(3) ? 1 : below(RULE_WEIGHT_MAX + 1);
 	}
+	/* One of them has a weight. */
+	r->targets[below((unsigned)r->n_targets)].weight = 1 + below(RULE_WEIGHT_MAX);
 }
 
 static inline void random_lists(struct rule *r, uint8_t family)
@@ -121,6 +124,37 @@ static inline void random_lists(struct rule *r, uint8_t family)
 				r->n_from = i;
 }
 
+static inline void random_limits(struct rule *r)
+{
+	static const uint32_t units[] = {1, 60, 3600};
+
+	for (size_t i = 0; i < RULE_LIMIT_COUNT; i++) {
+		struct rule_limit *l = &r->limits[i];
+
+		l->max_flows = below(2) ? 0 : 1 + below(RULE_FLOWS_MAX);
+		if (below(2))
+			continue;
+		l->rate = 1 + below(RULE_RATE_MAX);
+		l->rate_seconds = units[below(3)];
+		l->burst = below(2) ? 0 : 1 + below(RULE_RATE_MAX);
+		if (l->burst == l->rate)
+			l->burst = 0;
+	}
+}
+
+/* Few values, so that states of a group often agree. */
+static inline void random_timeouts(struct rule *r)
+{
+	if (below(2))
+		return;
+	for (unsigned state = 1; state < FLOW_STATE_COUNT; state++) {
+		unsigned protocol = TIMEOUT_UDP & 1U << state ? RULE_UDP : RULE_TCP;
+
+		if (r->protocols & protocol && below(4))
+			r->timeouts[state] = below(3) ? 1 + below(3) : 1 + below(TIMEOUT_MOST);
+	}
+}
+
 static inline void random_options(struct rule *r, uint8_t family)
 {
 	bool leaves = r->listen != RULE_LISTEN_LOCAL;
@@ -134,11 +168,11 @@ static inline void random_options(struct rule *r, uint8_t family)
 	else if (leaves && family && below(4) == 0)
 		r->snat = random_address(family);
 	r->balance = (enum rule_balance)below(3);
-	r->max_flows = below(2) ? 0 : 1 + below(RULE_FLOWS_MAX);
-	r->rate = below(2) ? 0 : 1 + below(RULE_RATE_MAX);
+	random_limits(r);
+	random_timeouts(r);
 	r->on_change = (enum rule_on_change)below(3);
 	if (r->on_change == RULE_ON_CHANGE_DRAIN)
-		r->drain_seconds = 1 + below(RULE_DRAIN_MAX);
+		r->drain_seconds = 1 + below(TIMEOUT_MOST);
 	r->disabled = below(4) == 0;
 }
 

@@ -113,6 +113,25 @@ static void test_smallest_share(void **state)
 	assert_int_equal(counts[0], BALANCE_SLOTS - 1);
 }
 
+/* A target that drains has no slot, and the others have those that they have without it. */
+static void test_draining(void **state)
+{
+	static const char *const rules[] = {
+		"tcp 80 to 10.0.0.1:80 weight 2,10.0.0.2:80 weight 0,10.0.0.3:80 balance maglev",
+		"tcp 80 to 10.0.0.1:80 weight 2,10.0.0.3:80 balance maglev",
+	};
+	_cleanup_(rule_freep) struct rule *with = rule_of(rules[0]), *without = rule_of(rules[1]);
+	uint8_t slots[BALANCE_SLOTS], others[BALANCE_SLOTS];
+
+	for (size_t way = 0; way < 3; way++) {
+		with->balance = without->balance = (enum rule_balance)way;
+		balance_fill(with, slots);
+		balance_fill(without, others);
+		for (size_t i = 0; i < BALANCE_SLOTS; i++)
+			assert_int_equal(slots[i], others[i] == 0 ? 0 : 2);
+	}
+}
+
 /* How many slots that were not the leaver's have changed hands as well. */
 static unsigned moved_besides(const struct rule *all, const uint8_t *before,
 			      const struct rule *rest, const uint8_t *after, size_t left)
@@ -226,9 +245,10 @@ static void test_stored_values(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_even_shares),	      cmocka_unit_test(test_weights),
-		cmocka_unit_test(test_smallest_share),	      cmocka_unit_test(test_disruption),
-		cmocka_unit_test(test_order_does_not_matter), cmocka_unit_test(test_stored_values),
+		cmocka_unit_test(test_even_shares),    cmocka_unit_test(test_weights),
+		cmocka_unit_test(test_smallest_share), cmocka_unit_test(test_draining),
+		cmocka_unit_test(test_disruption),     cmocka_unit_test(test_order_does_not_matter),
+		cmocka_unit_test(test_stored_values),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -199,9 +199,6 @@ static void test_add_rule(void **state)
 	assert_int_equal(diag.items[0].column, 7);
 	assert_string_equal(diag.items[0].text, "tcp 2 ot 3");
 	diag_clear(&diag);
-	assert_int_equal(config_add_rule(c, "tcp 2 to 3 rate 1/s", "command line", &diag), -EINVAL);
-	assert_int_equal(diag.items[0].code, DIAG_UNSUPPORTED);
-	diag_clear(&diag);
 	assert_int_equal(config_add_rule(c, "tcp 2 to 4 name a", "command line", &diag), 0);
 	assert_int_equal(config_check(c, &diag), -EINVAL);
 	assert_int_equal(diag.n_items, 1);

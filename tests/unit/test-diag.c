@@ -163,7 +163,7 @@ static void test_exit_code(void **state)
 	assert_int_equal(diag_exit_code(&d), 0);
 	diag_add(&d, DIAG_CONFLICT, NULL, NULL, "m");
 	assert_int_equal(diag_exit_code(&d), 7);
-	diag_add(&d, DIAG_UNSUPPORTED, NULL, NULL, "m");
+	diag_add(&d, DIAG_INVALID, NULL, NULL, "m");
 	assert_int_equal(diag_exit_code(&d), 6);
 	diag_add(&d, DIAG_CONFLICT, NULL, NULL, "m");
 	assert_int_equal(diag_exit_code(&d), 6);

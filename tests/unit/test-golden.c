@@ -2,10 +2,10 @@
 /*
  * Golden files: test-golden FOLDER EXAMPLE [--update]
  *
- * In FOLDER, each NAME.conf is read as a configuration, each NAME.rules line by line as rules
- * (whether the datapath can do them or not). NAME.ok holds what is printed of it, which must read
- * back to the same; or NAME.err every error as diag_print() writes it. --update writes them anew,
- * to be looked through before they are kept. EXAMPLE is the configuration that is installed.
+ * In FOLDER, each NAME.conf is read as a configuration, each NAME.rules line by line as rules.
+ * NAME.ok holds what is printed of it, which must read back to the same; or NAME.err every error as
+ * diag_print() writes it. --update writes them anew, to be looked through before they are kept.
+ * EXAMPLE is the configuration that is installed.
  */
 #include <errno.h>
 #include <glob.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Rules: round trips of random ones, random words that must not crash the parser, equality,
- * conflicts, what is supported. The grammar's words and messages are in tests/config/.
+ * conflicts. The grammar's words and messages are in tests/config/.
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -59,7 +59,8 @@ static void test_any_words(void **state)
 		"eth0",	      "x",	   "[",	      "]",	   ":",		 "8080-",
 		"-80",	      "99999",	   "\xff",    "\033",	   "\"",	 "to to",
 		"nam",	      "80,81",	   "::1",     "/",	   "[::]/0:7",	 "*",
-		"redirect",
+		"redirect",   "per",	   "source",  "burst",	   "timeout",	 "udp-stream",
+		"tcp-syn",    "9/m",	   "0",
 	};
 	unsigned n_good = 0;
 
@@ -92,9 +93,11 @@ static void test_any_words(void **state)
 /* One byte changed, anywhere. */
 static void test_any_bytes(void **state)
 {
-	static const char good[] = "tcp+udp [2001:db8::]/64:8080-8090 -> [2001:db8::1]:80 weight 3,"
-				   "81 on eth0,lo from [2001:db8::]/32 name a.b_c-d snat "
-				   "2001:db8::2 rate 5/s on-change drain 1m30s disabled";
+	static const char good[] =
+		"tcp+udp [2001:db8::]/64:8080-8090 -> [2001:db8::1]:80 weight 3,"
+		"81 on eth0,lo from [2001:db8::]/32 name a.b_c-d snat "
+		"2001:db8::2 max-flows 9 per source rate 5/s burst 7 "
+		"timeout tcp-syn 5s timeout udp 6s on-change drain 1m30s disabled";
 
 	srandom(4);
 	for (int i = 0; i < 15000; i++) {
@@ -169,6 +172,15 @@ static void test_equal(void **state)
 		{"tcp 80 to 81,82", "tcp 80 to 82,81", false},
 		{"tcp 80 to 81 weight 2,82", "tcp 80 to 81,82", false},
 		{"tcp 80 to 81 rate 1/s", "tcp 80 to 81 rate 2/s", false},
+		{"tcp 80 to 81 rate 1/s", "tcp 80 to 81 rate 60/m", false},
+		{"tcp 80 to 81 rate 1/s", "tcp 80 to 81 rate 1/s per source", false},
+		{"tcp 80 to 81 rate 9/s", "tcp 80 to 81 rate 9/s burst 8", false},
+		{"tcp 80 to 81 rate 9/s", "tcp 80 to 81 rate 9/s burst 9", true},
+		{"tcp 80 to 81 max-flows 9", "tcp 80 to 81 max-flows 9 per source", false},
+		{"tcp 80 to 81 timeout tcp-rst 9s", "tcp 80 to 81 timeout tcp-rst 8s", false},
+		{"tcp 80 to 81 timeout tcp-rst 9s", "tcp 80 to 81", false},
+		{"tcp 80 to 81 timeout tcp-syn 1m", "tcp 80 to 81 timeout tcp-syn 60s", true},
+		{"tcp 80 to 81,82 weight 0", "tcp 80 to 81,82", false},
 		{"tcp 80 to 81 on-change drain 1s", "tcp 80 to 81 on-change drain 2s", false},
 		{"tcp *:80 to 81 masquerade", "tcp *:80 to 81", false},
 	};
@@ -255,51 +267,53 @@ static void test_ranks(void **state)
 	}
 }
 
-static void test_supported(void **state)
+/* What is printed of timeouts is as short as can be, and says the same. */
+static void test_timeouts(void **state)
 {
-	static const char *const cases[] = {
-		"tcp 8080 to 80",
-		"udp *:8080-8090 to 80-90 on eth0,lo from 10.0.0.0/8,[2001:db8::]/32 disabled",
-		"tcp+udp [2001:db8::]/64:8080-8090 to 80",
-		"tcp 192.0.2.1:8080 to 80 balance hash on-change keep",
-		"udp 53 to 10.0.0.53:5353 masquerade",
-		"tcp 80 to 10.0.0.1:80 weight 3,10.0.0.2:80,81 snat 10.0.0.9 balance maglev",
-		"tcp *:80 to 80 masquerade",
+	static const struct {
+		const char *written, *printed;
+	} cases[] = {
+		{"tcp 80 to 81 timeout tcp-syn-recv 5s timeout tcp-syn-sent 5s",
+		 "tcp 80 to 81 timeout tcp-syn 5s"},
+		{"tcp 80 to 81 timeout tcp-syn-recv 5s", "tcp 80 to 81 timeout tcp-syn-recv 5s"},
+		{"tcp 80 to 81 timeout tcp-syn-recv 5s timeout tcp-syn 60s",
+		 "tcp 80 to 81 timeout tcp-syn 1m timeout tcp-syn-recv 5s"},
+		{"tcp 80 to 81 timeout tcp-syn-recv 5s timeout tcp-syn-sent 6s",
+		 "tcp 80 to 81 timeout tcp-syn 6s timeout tcp-syn-recv 5s"},
+		{"tcp 80 to 81 timeout tcp-closing 9s timeout tcp-fin-wait 7s timeout "
+		 "tcp-last-ack 7s timeout tcp-time-wait 7s",
+		 "tcp 80 to 81 timeout tcp-closing 7s timeout tcp-close-wait 9s"},
+		{"udp 80 to 81 timeout udp-stream 1h timeout udp 1m",
+		 "udp 80 to 81 timeout udp 1m timeout udp-stream 1h"},
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		_cleanup_(rule_freep) struct rule *r = rule_of(cases[i]);
-		struct diag diag = {0};
+		_cleanup_(rule_freep) struct rule *written = rule_of(cases[i].written),
+						  *printed = rule_of(cases[i].printed);
+		_cleanup_(freep) char *text = NULL;
 
-		assert_true(rule_check_supported(r, NULL, &diag));
-		assert_int_equal(diag.n_items, 0);
+		assert_int_equal(rule_format(written, &text), 0);
+		assert_string_equal(text, cases[i].printed);
+		assert_true(rule_equal(written, printed));
 	}
 }
 
-/* Each part that cannot be done yet is an item of its own and points at its words. */
-static void test_unsupported(void **state)
+static void test_limits(void **state)
 {
-	static const char text[] = "tcp 80 to 10.0.0.1:80 weight 3,10.0.0.2:81 masquerade "
-				   "balance random max-flows 10 rate 5/s on-change drain 30s";
-	static const char *const words[] = {"max-flows 10", "rate 5/s", "on-change drain 30s"};
-	_cleanup_(rule_freep) struct rule *r = rule_of(text);
-	struct diag_place place = {"a.conf", 1, 1, 0, text};
-	struct diag diag = {0};
+	_cleanup_(rule_freep) struct rule *r =
+		rule_of("tcp 80 to 81 max-flows 7 max-flows 3 per source rate 90/m "
+			"rate 5/h burst 2 per source");
+	const struct rule_limit *all = &r->limits[RULE_LIMIT_ALL];
+	const struct rule_limit *source = &r->limits[RULE_LIMIT_SOURCE];
 
-	assert_false(rule_check_supported(r, &place, &diag));
-	assert_int_equal(diag.n_items, sizeof(words) / sizeof(words[0]));
-	for (size_t i = 0; i < diag.n_items; i++) {
-		assert_int_equal(diag.items[i].code, DIAG_UNSUPPORTED);
-		assert_int_equal(diag.items[i].width, strlen(words[i]));
-		assert_memory_equal(text + diag.items[i].column - 1, words[i], strlen(words[i]));
-	}
-	diag_clear(&diag);
-
-	/* Without a place the items are there, too. */
-	assert_false(rule_check_supported(r, NULL, &diag));
-	assert_int_equal(diag.n_items, sizeof(words) / sizeof(words[0]));
-	assert_int_equal(diag.items[0].column, 0);
-	diag_clear(&diag);
+	assert_int_equal(all->max_flows, 7);
+	assert_int_equal(all->rate, 90);
+	assert_int_equal(all->rate_seconds, 60);
+	assert_int_equal(rule_limit_burst(all), 90);
+	assert_int_equal(source->max_flows, 3);
+	assert_int_equal(source->rate, 5);
+	assert_int_equal(source->rate_seconds, 3600);
+	assert_int_equal(rule_limit_burst(source), 2);
 }
 
 int main(void)
@@ -309,7 +323,7 @@ int main(void)
 		cmocka_unit_test(test_any_bytes),  cmocka_unit_test(test_errors_are_bounded),
 		cmocka_unit_test(test_place),	   cmocka_unit_test(test_equal),
 		cmocka_unit_test(test_conflicts),  cmocka_unit_test(test_ranks),
-		cmocka_unit_test(test_supported),  cmocka_unit_test(test_unsupported),
+		cmocka_unit_test(test_timeouts),   cmocka_unit_test(test_limits),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
