@@ -16,6 +16,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "events.bpf.h"
+#include "limit.bpf.h"
 #include "rule.bpf.h"
 #include "source.bpf.h"
 #include "table.bpf.h"
@@ -25,19 +26,46 @@
 #define FLOW_WINDOWS_TRIED   4
 #define FLOW_REFUSED(reason) (0x80000000U | (reason)) /* in place of a record */
 
+/* The counters of a flow's target; NULL: number 0 has none. Made when a flow begins. */
+static __always_inline struct rule_counters *flow_target_counters(const struct flow *f, bool make)
+{
+	__u32 number = FLOW_TARGET(f->origin), key = TARGET_KEY(f->rule, number);
+	struct rule_counters *counts;
+
+	if (!number)
+		return NULL;
+	counts = bpf_map_lookup_elem(&target_totals, &key);
+	if (!counts && make) {
+		struct rule_counters fresh = {};
+
+		bpf_map_update_elem(&target_totals, &key, &fresh, BPF_NOEXIST);
+		counts = bpf_map_lookup_elem(&target_totals, &key);
+	}
+	return counts;
+}
+
+static __always_inline void flow_add_up(struct rule_counters *counts, const struct flow *f)
+{
+	atomic_add(&counts->packets, f->original.packets + f->reply.packets);
+	atomic_add(&counts->bytes, f->original.bytes + f->reply.bytes);
+	atomic_add(&counts->destroyed, 1);
+}
+
 /* Counts a flow that is no more to its rule, and tells whoever listens. Its record is owned. */
-static __always_inline void flow_account_end(struct datapath_config *c, struct flow *f,
-					     __u32 reason)
+static __always_inline void flow_account_end(struct datapath_config *c, __u32 record,
+					     struct flow *f, __u32 reason)
 {
 	struct flow_totals *sums = totals_get();
 	__u32 rule = f->rule;
-	struct rule_counters *r = bpf_map_lookup_elem(&rule_totals, &rule);
+	struct rule_counters *counts = bpf_map_lookup_elem(&rule_totals, &rule);
 
-	if (r) {
-		atomic_add(&r->packets, f->original.packets + f->reply.packets);
-		atomic_add(&r->bytes, f->original.bytes + f->reply.bytes);
-		atomic_add(&r->destroyed, 1);
-	}
+	if (counts)
+		flow_add_up(counts, f);
+	counts = flow_target_counters(f, false);
+	if (counts)
+		flow_add_up(counts, f);
+	if (f->origin & FLOW_SOURCE_COUNTED)
+		limit_leave(record);
 	if (!rule)
 		atomic_add(&c->direct, -1);
 	if (sums) {
@@ -83,7 +111,7 @@ __noinline int flow_end(__u32 record, __u32 seq, __u32 reason)
 		return 1;
 	/* Out of the index first, so that no packet finds it while it is counted. */
 	flow_leave_index(record, f);
-	flow_account_end(c, f, reason);
+	flow_account_end(c, record, f, reason);
 	f->state = FLOW_FREE;
 	return 1;
 }
@@ -272,6 +300,9 @@ static __always_inline __u32 flow_publish(struct datapath_config *c, __u32 recor
 
 	if (counts)
 		atomic_add(&counts->created, 1);
+	counts = flow_target_counters(f, true);
+	if (counts)
+		atomic_add(&counts->created, 1);
 	if (sums)
 		atomic_add(&sums->created, 1);
 	if (!rule)
@@ -304,9 +335,10 @@ static __always_inline __u32 flow_make(struct __sk_buff *skb, const struct datap
 	return flow_enter(skb, record, f);
 }
 
+/* `took`: the limits that count the flow. */
 static __always_inline __u32 flow_create(struct __sk_buff *skb, struct datapath_config *c,
 					 const struct packet *p, __u32 action,
-					 const struct action *a)
+					 const struct action *a, __u32 took)
 {
 	__u32 record = flow_take_record(), r;
 	struct flow *f = record ? table_record(record) : NULL;
@@ -314,7 +346,23 @@ static __always_inline __u32 flow_create(struct __sk_buff *skb, struct datapath_
 	if (!f)
 		return FLOW_REFUSED(REASON_TABLE_FULL);
 	r = flow_make(skb, c, p, action, a, record, f);
-	return r == record ? flow_publish(c, record, f) : r;
+	if (r == record) {
+		if (took & LIMIT_TOOK(LIMIT_SOURCE))
+			f->origin |= FLOW_SOURCE_COUNTED;
+		flow_publish(c, record, f);
+	}
+	/* Another processor may have made it first, or there was no room for it. */
+	if (took)
+		limit_settle(action, took, r == record);
+	return r;
+}
+
+static __always_inline void flow_count_refused(__u32 rule)
+{
+	struct rule_counters *counts = bpf_map_lookup_elem(&rule_totals, &rule);
+
+	if (counts)
+		atomic_add(&counts->refused, 1);
 }
 
 /* The flow that an answer to the current packet would belong to where it comes in; 0: none. */
@@ -354,7 +402,7 @@ __noinline __u32 flow_begin(struct __sk_buff *skb, __u32 port)
 	struct flow_totals *sums = totals_get();
 	struct packet *p;
 	struct action *a;
-	__u32 action, r;
+	__u32 action, took = 0, r;
 
 	if (!c || !counts || !sums)
 		return FLOW_REFUSED(REASON_TABLE_FULL);
@@ -365,7 +413,14 @@ __noinline __u32 flow_begin(struct __sk_buff *skb, __u32 port)
 	a = rule_action(action);
 	if (!a || !a->rule)
 		return FLOW_REFUSED(REASON_NO_MATCH);
-	r = flow_create(skb, c, p, action, a);
+	if (a->flags & (ACTION_LIMITED | ACTION_LIMITED_BY_SOURCE))
+		took = limit_take(action);
+	if (took & LIMIT_REFUSED(0)) {
+		flow_count_refused(a->rule);
+		r = took; /* LIMIT_REFUSED() is FLOW_REFUSED() */
+	} else {
+		r = flow_create(skb, c, p, action, a, took);
+	}
 	if (r & FLOW_REFUSED(0))
 		atomic_add(&sums->insert_failed, 1);
 	return r;
@@ -456,42 +511,98 @@ static __always_inline bool flow_lost_source(const struct flow *f, const struct 
 	       !(a->flags & ACTION_SNAT) && !rule_is_local(f->reply.daddr);
 }
 
-/*
- * Is the flow of the current packet still what the rules say? Asked once a change of rules, and
- * when an address of this host has gone: TCP keeps its translation whatever the rules say now; UDP
- * follows them.
- */
-__noinline int flow_still_right(__u32 record, __u32 ifindex)
+/* Where a direction's packets are news of the flow: once, where they are first known. */
+static __always_inline bool flow_counts_at(const struct flow *f, __u32 direction,
+					   enum table_stage stage)
 {
-	struct datapath_config *c = config_get();
-	struct flow *f = table_record(record);
-	struct packet *p = packet_current();
-	struct action *a;
-	__u32 action;
+	if (direction == DIRECTION_ORIGINAL)
+		return (stage == STAGE_IN) != table_is_own(f);
+	return (stage == STAGE_IN) == !!(f->flags & (FLOW_SNAT | FLOW_LOCAL));
+}
 
-	if (!c || !f || !p)
-		return 1;
-	action = rule_find(ifindex, rule_port(c, f->flags & FLOW_UDP, p->tuple.dport));
-	a = rule_action(action);
+/* What the rules of now would make of a flow. */
+enum flow_verdict {
+	FLOW_RIGHT,	 /* the same */
+	FLOW_OTHERWISE,	 /* something else, or nothing */
+	FLOW_SOURCELESS, /* its source's address is not this host's any more */
+};
+
+/* Holds a flow against the rules, which ask for a packet of its original direction. */
+static __always_inline enum flow_verdict flow_hold(const struct datapath_config *c,
+						   const struct flow *f, const struct packet *p,
+						   __u32 ifindex)
+{
+	__u32 action = rule_find(ifindex, rule_port(c, f->flags & FLOW_UDP, p->tuple.dport));
+	struct action *a = rule_action(action);
+
 	if (flow_lost_source(f, a))
-		return 0;
-	if (f->flags & FLOW_UDP) {
-		if (!a || !a->rule) {
-			if (f->rule)
-				return 0;
-		} else if (a->rule != f->rule || !target_remains(action, a, f) ||
-			   !source_remains(a, f)) {
-			return 0;
-		}
-	}
-	return 1;
+		return FLOW_SOURCELESS;
+	if (!a || !a->rule)
+		return f->rule ? FLOW_OTHERWISE : FLOW_RIGHT;
+	if (a->rule != f->rule || !target_remains(action, a, f) || !source_remains(a, f))
+		return FLOW_OTHERWISE;
+	return FLOW_RIGHT;
 }
 
 /*
- * Why a found flow has no claim on the current packet any more: a DESTROY_ reason, or FLOW_LIVES.
- * Beyond its age that is asked where packets are as their senders sent them. Changes nothing.
+ * The same of the flow in a record, whichever direction the current packet is of. A global
+ * function, for the verifier's sake.
  */
-#define FLOW_LIVES 0xffU
+__noinline __u32 flow_hold_record(__u32 record, __u32 direction, __u32 ifindex)
+{
+	struct cpu_counters *counts = counters_get();
+	struct datapath_config *c = config_get();
+	struct flow *f = table_record(record);
+	struct tuple *t, *kept;
+	__u32 verdict;
+
+	if (!c || !counts || !f)
+		return FLOW_RIGHT;
+	t = &scratch_of(counts)->packet.tuple;
+	kept = &scratch_of(counts)->key;
+	if (direction == DIRECTION_ORIGINAL)
+		return flow_hold(c, f, &scratch_of(counts)->packet, ifindex);
+	*kept = *t;
+	__builtin_memcpy(t->saddr, f->original.saddr, 16);
+	__builtin_memcpy(t->daddr, f->original.daddr, 16);
+	t->ports = table_ports(&f->original);
+	verdict = flow_hold(c, f, &scratch_of(counts)->packet, FLOW_IFINDEX(f->origin));
+	*t = *kept;
+	return verdict;
+}
+
+/*
+ * Why a found flow has no claim on the current packet any more: a DESTROY_ reason, or one of these.
+ * Beyond its age that is asked once a packet, where it is first known. Changes nothing.
+ */
+#define FLOW_LIVES    0xffU /* and has been held against the rules of now */
+#define FLOW_LIVES_ON 0xfeU /* for the time being */
+#define FLOW_IS_RESET 0xfdU /* it is over; its ends are to be told */
+
+/* The rules have changed since the flow was last held against them. */
+static __always_inline __u32 flow_changed_by(const struct datapath_config *c,
+					     const struct found *found, __u32 ifindex, __u32 now)
+{
+	const struct flow *f = found->flow;
+	__u32 rule = f->rule, policy = POLICY_KEEP, verdict;
+	struct rule_setting *s = bpf_map_lookup_elem(&rule_settings, &rule);
+
+	if (s && (__s16)(s->changed - f->generation) > 0)
+		policy = s->policy;
+	if (s && policy == POLICY_DRAIN && (__s32)(s->deadline - now) > 0)
+		return FLOW_LIVES_ON;
+	/* Answers only ask for what has to be told; else the next packet of the client's will. */
+	if (found->direction == DIRECTION_REPLY && (policy == POLICY_KEEP || f->flags & FLOW_UDP))
+		return FLOW_LIVES_ON;
+	verdict = flow_hold_record(found->record, found->direction, ifindex);
+	if (verdict == FLOW_SOURCELESS)
+		return DESTROY_RULE;
+	if (verdict == FLOW_RIGHT)
+		return FLOW_LIVES;
+	if (f->flags & FLOW_UDP)
+		return DESTROY_RULE;
+	return policy == POLICY_KEEP ? FLOW_LIVES : FLOW_IS_RESET;
+}
 
 static __always_inline __u32 flow_outlived_by(const struct datapath_config *c,
 					      const struct packet *p, const struct found *found,
@@ -501,13 +612,13 @@ static __always_inline __u32 flow_outlived_by(const struct datapath_config *c,
 
 	if (table_expired(c, f, now))
 		return DESTROY_EXPIRED;
-	if (found->direction == DIRECTION_REPLY || (stage == STAGE_OUT && !table_is_own(f)))
-		return FLOW_LIVES;
-	if (p->protocol == IPPROTO_TCP && tcp_may_reopen(f->state, p->tcp_flags))
+	if (!flow_counts_at(f, found->direction, stage))
+		return FLOW_LIVES_ON;
+	if (found->direction == DIRECTION_ORIGINAL && p->protocol == IPPROTO_TCP &&
+	    tcp_may_reopen(f->state, p->tcp_flags))
 		return DESTROY_REOPENED;
-	if (f->generation != (__u16)c->generation && !table_is_own(f) &&
-	    !flow_still_right(found->record, ifindex))
-		return DESTROY_RULE;
+	if (f->generation != (__u16)c->generation && !table_is_own(f))
+		return flow_changed_by(c, found, ifindex, now);
 	return FLOW_LIVES;
 }
 
@@ -551,15 +662,6 @@ static __always_inline void flow_update_state(struct flow *f, const struct packe
 	/* Only ever adds bits: another processor may be adding others. */
 	if (flags & ~f->flags)
 		f->flags |= flags;
-}
-
-/* Where a direction's packets are news of the flow: once, where they are first known. */
-static __always_inline bool flow_counts_at(const struct flow *f, __u32 direction,
-					   enum table_stage stage)
-{
-	if (direction == DIRECTION_ORIGINAL)
-		return (stage == STAGE_IN) != table_is_own(f);
-	return (stage == STAGE_IN) == !!(f->flags & (FLOW_SNAT | FLOW_LOCAL));
 }
 
 static __always_inline void flow_count(struct flow_dir *d, const struct packet *p, __u32 now)

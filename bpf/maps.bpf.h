@@ -123,6 +123,46 @@ struct {
 } rule_totals SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, TARGET_COUNT);
+	__type(key, __u32); /* TARGET_KEY() */
+	__type(value, struct rule_counters);
+} target_totals SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, RULE_COUNT);
+	__type(key, __u32);
+	__type(value, struct rule_setting);
+} rule_settings SEC(".maps");
+
+/* What limits go by: of a rule, and of a source of it. */
+struct limit_state {
+	struct bpf_spin_lock lock;
+	__u32 flows; /* of a source, living; of a rule, let in and not counted in rule_totals yet */
+	__u64 turn;  /* of the next flow by the rate, CLOCK_MONOTONIC */
+	__u32 gone;  /* it is being deleted: look again */
+	__u32 pad;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, RULE_COUNT);
+	__type(key, __u32);
+	__type(value, struct limit_state);
+} limit_rules SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, LIMIT_SOURCES);
+	__type(key, struct limit_source_key);
+	__type(value, struct limit_state);
+} limit_sources SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
@@ -176,6 +216,14 @@ struct {
 	__type(key, __u32);
 	__type(value, struct fragment_buffer);
 } fragment_buffers SEC(".maps");
+
+/* The scratch of a packet, while another one that it made passes a hook on the same processor. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct scratch);
+} kept_scratch SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

@@ -26,6 +26,7 @@
 #include "nat.bpf.h"
 #include "packet.bpf.h"
 #include "parse.bpf.h"
+#include "reset.bpf.h"
 #include "rule.bpf.h"
 #include "stats.bpf.h"
 #include "table.bpf.h"
@@ -51,10 +52,29 @@ static __always_inline int through_lo(struct __sk_buff *skb, struct cpu_counters
 	return r < 0 ? leave(counts, REASON_REWRITE) : r;
 }
 
-/* A packet of a known flow. */
+/*
+ * The rules have ended a flow. It stays in its record as a closed one, so that whatever its ends
+ * still send is answered in the same way. Of a datagram in fragments only its first part is here.
+ */
+static __always_inline int end_both(struct __sk_buff *skb, struct cpu_counters *counts,
+				    struct flow *f, enum table_stage stage, bool ethernet)
+{
+	struct packet *p = &scratch_of(counts)->packet;
+
+	f->state = FLOW_CLOSE;
+	if (p->tcp_flags & TCP_RST)
+		return 0;
+	if (p->first_fragment)
+		return -1;
+	counts->reasons[REASON_RESET]++;
+	return reset_both(skb, (ethernet ? RESET_ETHERNET : 0) |
+				       (stage == STAGE_IN ? RESET_COMES_IN : 0));
+}
+
+/* A packet of a known flow; with `over` it is the last one, and becomes an RST. */
 static __always_inline int forward(struct __sk_buff *skb, const struct datapath_config *c,
 				   struct cpu_counters *counts, const struct found *found,
-				   enum table_stage stage, bool ethernet, __u32 now)
+				   enum table_stage stage, bool ethernet, __u32 now, bool over)
 {
 	struct packet *p = &scratch_of(counts)->packet;
 	struct tuple *to = &scratch_of(counts)->key;
@@ -66,6 +86,8 @@ static __always_inline int forward(struct __sk_buff *skb, const struct datapath_
 	/* The record may have gone to another flow since the lookup. */
 	if (table_seq(f) != found->seq)
 		return leave(counts, REASON_UNRELATED);
+	if (over && end_both(skb, counts, f, stage, ethernet) < 0)
+		return leave(counts, REASON_RESET);
 	if (flow_counts_at(f, found->direction, stage)) {
 		flow_update_state(f, p, found->direction);
 		flow_count(found->direction == DIRECTION_ORIGINAL ? &f->original : &f->reply, p,
@@ -109,7 +131,7 @@ static __always_inline int begun(struct __sk_buff *skb, const struct datapath_co
 	/* It may be one that another processor made meanwhile, or that is there for its replies. */
 	if (!table_is_original(found.flow, &scratch_of(counts)->packet.tuple, stage))
 		return unrelated(skb, c, counts, REASON_UNRELATED, stage);
-	return forward(skb, c, counts, &found, stage, ethernet, now);
+	return forward(skb, c, counts, &found, stage, ethernet, now, false);
 }
 
 /* A packet that comes in, of no flow, to a port that has rules or is a target's. */
@@ -139,23 +161,32 @@ static __always_inline int begin_own(struct __sk_buff *skb, const struct datapat
 	return begun(skb, c, counts, record, STAGE_OUT, ethernet, now);
 }
 
-/* Ends a found flow that has no claim on this packet any more. Returns whether it did. */
-static __always_inline bool outlived(const struct datapath_config *c, const struct packet *p,
-				     const struct found *found, enum table_stage stage,
-				     __u32 ifindex, __u32 now)
+/* What becomes of a packet whose flow was found. */
+enum claim {
+	CLAIM_NONE, /* that has ended: the packet begins anew */
+	CLAIM_LIVES,
+	CLAIM_OVER, /* it is ended by this packet */
+};
+
+static __always_inline enum claim claim(const struct datapath_config *c, const struct packet *p,
+					const struct found *found, enum table_stage stage,
+					__u32 ifindex, __u32 now)
 {
 	__u32 reason = flow_outlived_by(c, p, found, stage, ifindex, now);
 	struct flow *f = found->flow;
 
-	if (reason != FLOW_LIVES) {
-		flow_destroy(found->record, f, found->seq, reason);
-		return true;
+	switch (reason) {
+	case FLOW_LIVES:
+		if (f->generation != (__u16)c->generation)
+			f->generation = c->generation;
+		return CLAIM_LIVES;
+	case FLOW_LIVES_ON:
+		return CLAIM_LIVES;
+	case FLOW_IS_RESET:
+		return CLAIM_OVER;
 	}
-	/* It has been held against these rules now. */
-	if (stage == STAGE_IN && found->direction == DIRECTION_ORIGINAL &&
-	    f->generation != (__u16)c->generation)
-		f->generation = c->generation;
-	return false;
+	flow_destroy(found->record, f, found->seq, reason);
+	return CLAIM_NONE;
 }
 
 /* A packet that has no ports: an ICMP error about one, a later fragment, or none of our business.
@@ -190,6 +221,7 @@ static __always_inline int ingress(struct __sk_buff *skb, bool ethernet)
 	__u32 port, reply_port, now, r;
 	struct found found;
 	struct packet *p;
+	enum claim claimed;
 	bool marked, hit;
 
 	if (!c || !counts)
@@ -214,8 +246,10 @@ static __always_inline int ingress(struct __sk_buff *skb, bool ethernet)
 	if (hit && found.direction == DIRECTION_REPLY &&
 	    !(found.flow->flags & (FLOW_SNAT | FLOW_LOCAL)))
 		return unrelated(skb, c, counts, REASON_UNRELATED, STAGE_IN);
-	if (hit && !outlived(c, p, &found, STAGE_IN, skb->ifindex, now))
-		return forward(skb, c, counts, &found, STAGE_IN, ethernet, now);
+	claimed = hit ? claim(c, p, &found, STAGE_IN, skb->ifindex, now) : CLAIM_NONE;
+	if (claimed != CLAIM_NONE)
+		return forward(skb, c, counts, &found, STAGE_IN, ethernet, now,
+			       claimed == CLAIM_OVER);
 	return begin(skb, c, counts, port, ethernet, now);
 }
 
@@ -224,8 +258,10 @@ static __always_inline int egress(struct __sk_buff *skb, bool ethernet)
 	struct datapath_config *c = config_get();
 	struct cpu_counters *counts = counters_get();
 	__u32 port, now, r;
+	enum claim claimed;
 	struct found found;
 	struct packet *p;
+	bool hit;
 
 	if (!c || !counts)
 		return TC_ACT_UNSPEC;
@@ -241,9 +277,11 @@ static __always_inline int egress(struct __sk_buff *skb, bool ethernet)
 	    !(port & PORT_SNAT_OUT))
 		return leave(counts, REASON_UNRELATED);
 	now = clock_ticks();
-	if (table_find(&p->tuple, table_hash(c, &p->tuple), STAGE_OUT, &found) &&
-	    !outlived(c, p, &found, STAGE_OUT, skb->ifindex, now))
-		return forward(skb, c, counts, &found, STAGE_OUT, ethernet, now);
+	hit = table_find(&p->tuple, table_hash(c, &p->tuple), STAGE_OUT, &found);
+	claimed = hit ? claim(c, p, &found, STAGE_OUT, skb->ifindex, now) : CLAIM_NONE;
+	if (claimed != CLAIM_NONE)
+		return forward(skb, c, counts, &found, STAGE_OUT, ethernet, now,
+			       claimed == CLAIM_OVER);
 	if (port & PORT_SNAT_OUT && !skb->ingress_ifindex && flow_may_be_direct(c, p, port))
 		return begin_own(skb, c, counts, ethernet, now);
 	return leave(counts, REASON_UNRELATED);
@@ -308,6 +346,35 @@ int sweep(struct __sk_buff *skb)
 		freed += sweep_record(item.record, item.seq);
 	}
 	return freed;
+}
+
+/* As sweep_record(). */
+__noinline int sweep_source(struct __sk_buff *skb, __u32 offset)
+{
+	struct limit_source_key key;
+
+	if (bpf_skb_load_bytes(skb, offset, &key, sizeof(key)))
+		return -1;
+	return limit_forget(&key, 0, 0);
+}
+
+/*
+ * Not attached: the daemon runs it on a list of sources, to forget those that nothing is known of
+ * any more. Returns how many.
+ */
+SEC("tc")
+int sweep_sources(struct __sk_buff *skb)
+{
+	int forgotten = 0;
+
+	for (int i = 0; i < SWEEP_BATCH; i++) {
+		int r = sweep_source(skb, SWEEP_OFFSET + i * sizeof(struct limit_source_key));
+
+		if (r < 0)
+			break;
+		forgotten += r;
+	}
+	return forgotten;
 }
 
 /*

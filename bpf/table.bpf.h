@@ -351,6 +351,21 @@ __noinline int table_index_remove(__u32 record, __u32 entry)
 	return 1;
 }
 
+/* The lifetime of a flow in a state below FLOW_STATE_COUNT: its rule's own, or that of all. */
+static __always_inline __u32 table_timeout(const struct datapath_config *c, const struct flow *f,
+					   __u32 state)
+{
+	struct rule_setting *s;
+	__u32 rule = f->rule;
+
+	if (c->rule_timeouts) {
+		s = bpf_map_lookup_elem(&rule_settings, &rule);
+		if (s && s->timeouts[state])
+			return s->timeouts[state];
+	}
+	return c->timeouts[state];
+}
+
 /* Ticks are compared by difference, so that their wrap does no harm. */
 static __always_inline bool table_expired(const struct datapath_config *c, const struct flow *f,
 					  __u32 now)
@@ -362,7 +377,7 @@ static __always_inline bool table_expired(const struct datapath_config *c, const
 		idle = idle_reply;
 	if (state >= FLOW_STATE_COUNT)
 		return false;
-	return (__s32)idle > 0 && idle > c->timeouts[state];
+	return (__s32)idle > 0 && idle > table_timeout(c, f, state);
 }
 
 /* Takes the record over if it is still what the caller saw; it is then FLOW_OWNED, and his. */

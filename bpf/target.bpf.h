@@ -61,7 +61,7 @@ static __always_inline bool target_is(const struct action *a, const struct targe
 {
 	const __be32 *addr = t->flags & TARGET_ADDRESS ? t->addr : f->original.daddr;
 
-	return f->reply.sport == target_port(a, t, f->original.dport) &&
+	return t->flags & TARGET_SET && f->reply.sport == target_port(a, t, f->original.dport) &&
 	       table_same_addr(f->reply.saddr, addr);
 }
 
@@ -71,7 +71,7 @@ static __always_inline bool target_choose(__u32 action, const struct action *a, 
 {
 	const struct target *target = &a->target;
 	struct balance *b;
-	__u32 number = 0;
+	__u32 number = a->number;
 
 	if (a->flags & ACTION_BALANCE) {
 		b = bpf_map_lookup_elem(&balances, &action);

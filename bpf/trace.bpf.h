@@ -133,7 +133,11 @@ static __always_inline void trace_find(struct __sk_buff *skb, const struct datap
 		return;
 	}
 	reason = flow_outlived_by(c, p, &found, STAGE_IN, skb->ifindex, clock_ticks());
-	if (reason != FLOW_LIVES) {
+	if (reason == FLOW_IS_RESET) {
+		trace_take(t, FLOW_REFUSED(REASON_RESET));
+		return;
+	}
+	if (reason != FLOW_LIVES && reason != FLOW_LIVES_ON) {
 		t->ended = 1 + reason;
 		scratch_of(counts)->gone = found.record;
 		trace_take(t, trace_begin(skb, port));

@@ -16,6 +16,7 @@ struct compiled {
 	size_t n_ifindexes;
 	bool waits; /* names interfaces, none of which is there */
 	uint32_t action;
+	uint8_t numbers[RULE_TARGETS_MAX]; /* of its targets, for the datapath */
 };
 
 /* The ports of a rule that takes packets: little, for all of them are read at every change. */
@@ -82,6 +83,8 @@ struct apply {
 	/* SHAPE_COUNT: the rank of a shape in use; how many ports have the chain that it begins. */
 	uint32_t *shape_ranks, *chain_ports;
 	struct garbage_list garbage;
+	uint32_t *former; /* RULE_COUNT: the action that a former daemon wrote for a rule */
+	uint32_t settings_generation; /* when `changed` of all rules was last looked at */
 	/* What the running change has written, to be taken back if it fails. */
 	struct garbage_list written;
 	struct match_lists matches;
@@ -118,10 +121,23 @@ int chain_leave(struct apply *a, uint32_t first);
 /* The matches just written are in use. */
 int chain_keep_matches(struct apply *a);
 
-/* Writes an action for a rule, as chain_compile_ports() does chains. */
-int action_write(struct apply *a, struct compiled *c, struct diag *diag);
+/*
+ * Writes an action for a rule, as chain_compile_ports() does chains. `before` is what the rule was;
+ * NULL: nothing that this daemon knows of.
+ */
+int action_write(struct apply *a, struct compiled *c, const struct compiled *before,
+		 struct diag *diag);
 /* Leaves an action, which no new packet sees any more, to be reclaimed. */
 int action_leave(struct apply *a, uint32_t id);
+
+/* settings.c: what living flows of a rule go by. */
+
+/* What a rule that comes into force says of them. */
+void settings_write(struct apply *a, const struct compiled *c);
+/* Flows of rules that have changed, or gone, are to be held against the rules of now. */
+void settings_change(struct apply *a, const struct changes *edits);
+/* Keeps `changed` of all rules within the reach of its comparison. */
+void settings_tick(struct apply *a);
 
 /* Sets the marks that a rule asks for, before any of its flows can need them. */
 void marks_set(struct apply *a, const struct rule *r);

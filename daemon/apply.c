@@ -115,6 +115,7 @@ static int adopt_ids(struct apply *a)
 {
 	const struct port_entry *ports = datapath_ports(a->datapath);
 	const struct shape *shapes = datapath_shapes(a->datapath);
+	const struct action *actions = datapath_actions(a->datapath);
 	struct match_key key, *last = NULL;
 	uint32_t action, balance = 0;
 	int r = 0;
@@ -149,9 +150,12 @@ static int adopt_ids(struct apply *a)
 		if (r < 0)
 			return r;
 	}
-	for (uint32_t id = 1; id < ACTION_COUNT && r == 0; id++)
-		if (a->actions.used[id])
-			r = apply_garbage_add(&a->garbage, GARBAGE_ACTION, id, NULL);
+	for (uint32_t id = 1; id < ACTION_COUNT && r == 0; id++) {
+		if (!a->actions.used[id])
+			continue;
+		a->former[actions[id].rule] = id;
+		r = apply_garbage_add(&a->garbage, GARBAGE_ACTION, id, NULL);
+	}
 	a->marks_stale = true;
 	return r;
 }
@@ -165,13 +169,14 @@ int apply_new(struct datapath *d, struct apply **ret)
 		return -ENOMEM;
 	a->datapath = d;
 	a->compiled = calloc(RULE_COUNT, sizeof(*a->compiled));
+	a->former = calloc(RULE_COUNT, sizeof(*a->former));
 	a->span_at = calloc(RULE_COUNT, sizeof(*a->span_at));
 	a->shape_ranks = calloc(SHAPE_COUNT, sizeof(*a->shape_ranks));
 	a->chain_ports = calloc(SHAPE_COUNT, sizeof(*a->chain_ports));
 	a->matches.first = calloc(SHAPE_COUNT, sizeof(*a->matches.first));
 	a->marked = calloc(PORT_COUNT, 1);
 	a->needed = calloc(PORT_COUNT, 1);
-	if (!a->compiled || !a->span_at || !a->shape_ranks || !a->chain_ports ||
+	if (!a->compiled || !a->former || !a->span_at || !a->shape_ranks || !a->chain_ports ||
 	    !a->matches.first || !a->marked || !a->needed ||
 	    id_set_new(&a->shapes, SHAPE_COUNT) < 0 || id_set_new(&a->actions, ACTION_COUNT) < 0)
 		return -ENOMEM;
@@ -189,6 +194,7 @@ struct apply *apply_free(struct apply *a)
 	for (uint32_t id = 0; a->compiled && id < RULE_COUNT; id++)
 		compiled_free(a->compiled[id]);
 	free(a->compiled);
+	free(a->former);
 	free(a->spans);
 	free(a->span_at);
 	free(a->shapes.used);
@@ -532,14 +538,20 @@ static void finish(struct apply *a, struct steps *s)
  * From here on nothing can fail that packets would notice: memory that runs out only leaves
  * garbage behind.
  */
-static void flip(struct apply *a, struct steps *s, const struct ports *p, const uint32_t *chains)
+static void flip(struct apply *a, struct steps *s, const struct ports *p, const uint32_t *chains,
+		 const struct changes *edits)
 {
 	struct datapath_config *config = datapath_config(a->datapath);
 	int bank = config->bank & 1;
 
-	for (size_t i = 0; i < s->n; i++)
-		if (s->items[i].after && apply_rule_active(s->items[i].after))
+	for (size_t i = 0; i < s->n; i++) {
+		if (!s->items[i].after)
+			continue;
+		settings_write(a, s->items[i].after);
+		if (apply_rule_active(s->items[i].after))
 			marks_set(a, s->items[i].after->rule);
+	}
+	settings_change(a, edits);
 	write_bank(a, !bank, p, chains);
 	__atomic_store_n(&config->bank, !bank, __ATOMIC_SEQ_CST);
 	apply_recheck(a);
@@ -559,7 +571,8 @@ static void take_back(struct apply *a, const struct steps *s)
 }
 
 /* One rule more, if one write can bring it. 1: done; 0: not so; or an error. */
-static int try_extend(struct apply *a, struct steps *s, struct diag *diag)
+static int try_extend(struct apply *a, struct steps *s, const struct changes *edits,
+		      struct diag *diag)
 {
 	struct step *step = &s->items[0];
 	int r;
@@ -569,7 +582,7 @@ static int try_extend(struct apply *a, struct steps *s, struct diag *diag)
 		return 0;
 	r = make_room(a, 1);
 	if (r == 0)
-		r = action_write(a, step->after, diag);
+		r = action_write(a, step->after, step->before, diag);
 	if (r < 0) {
 		take_back(a, s);
 		return r;
@@ -581,6 +594,8 @@ static int try_extend(struct apply *a, struct steps *s, struct diag *diag)
 		step->after->action = 0;
 		return r;
 	}
+	settings_write(a, step->after);
+	settings_change(a, edits);
 	apply_recheck(a);
 	enter(a, s, false);
 	finish(a, s);
@@ -596,13 +611,14 @@ static int write_all(struct apply *a, const struct steps *s, const struct ports 
 
 	for (size_t i = 0; r == 0 && i < s->n; i++)
 		if (s->items[i].after)
-			r = action_write(a, s->items[i].after, diag);
+			r = action_write(a, s->items[i].after, s->items[i].before, diag);
 	if (r == 0)
 		r = find_rules(a, p, &rules, &n);
 	return r < 0 ? r : chain_compile_ports(a, rules, n, p->parts, p->n, chains, diag);
 }
 
-static int apply_steps(struct apply *a, struct steps *s, struct diag *diag)
+static int apply_steps(struct apply *a, struct steps *s, const struct changes *edits,
+		       struct diag *diag)
 {
 	_cleanup_(freep) uint32_t *chains = calloc(PORT_COUNT, sizeof(*chains));
 	_cleanup_(ports_clear) struct ports ports = {0};
@@ -615,7 +631,7 @@ static int apply_steps(struct apply *a, struct steps *s, struct diag *diag)
 	enter(a, s, false);
 	r = write_all(a, s, &ports, chains, diag);
 	if (r == 0) {
-		flip(a, s, &ports, chains);
+		flip(a, s, &ports, chains, edits);
 		return 0;
 	}
 	enter(a, s, true);
@@ -632,9 +648,9 @@ int apply_rules(struct apply *a, const struct apply_input *input, struct diag *d
 		garbage_collect(a);
 	r = find_steps(a, input, &steps);
 	if (r == 0)
-		r = try_extend(a, &steps, diag);
+		r = try_extend(a, &steps, input->edits, diag);
 	if (r == 0 && (steps.n || !a->started))
-		r = apply_steps(a, &steps, diag);
+		r = apply_steps(a, &steps, input->edits, diag);
 	if (r < 0 && !diag->n_items)
 		diag_add(diag, DIAG_FAILED, NULL, NULL, "cannot write the rules: %s", strerror(-r));
 	return r < 0 ? r : 0;
@@ -644,4 +660,5 @@ void apply_tick(struct apply *a)
 {
 	garbage_collect(a);
 	marks_clear(a);
+	settings_tick(a);
 }

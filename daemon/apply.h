@@ -28,6 +28,8 @@ struct apply_input {
 	 * interfaces mean.
 	 */
 	const struct changes *changes;
+	/* What somebody has changed: its flows are held against the rules. NULL: nothing. */
+	const struct changes *edits;
 	/* What rules without `on` apply to; none: every interface. */
 	const char (*interfaces)[IF_NAMESIZE];
 	size_t n_interfaces;
@@ -48,6 +50,11 @@ int apply_rules(struct apply *a, const struct apply_input *input, struct diag *d
 
 /* Has every flow asked again, at its next packet, whether it is still what the rules say. */
 void apply_recheck(struct apply *a);
+
+/* Forgets what the targets of an id have counted: the id is another rule's now. */
+void apply_clear_targets(struct apply *a, uint32_t rule);
+/* The number by which the datapath knows a rule's target; 0 of a rule that is not there. */
+uint32_t apply_target_number(const struct apply *a, uint32_t rule, size_t target);
 
 /* Reclaims what is no longer in use; call it every few seconds. */
 void apply_tick(struct apply *a);

@@ -27,8 +27,11 @@ static void clear_counters(struct manager *m, uint32_t id)
 	all[RULE_ID_GONE].bytes += all[id].bytes;
 	all[RULE_ID_GONE].created += all[id].created;
 	all[RULE_ID_GONE].destroyed += all[id].destroyed;
+	if (all[id].created)
+		apply_clear_targets(m->apply, id);
 	memset(&all[id], 0, sizeof(all[id]));
 	memset(&m->by_id[id], 0, sizeof(m->by_id[id]));
+	flow_target_sums_forget(&m->by_target, id);
 }
 
 /* An id that no rule has, in force or not, and whose last flows are gone. */
@@ -69,6 +72,7 @@ static int apply_now(struct manager *m, const struct changes *c, const struct co
 		.rules = m->rules,
 		/* Another configuration may have other interfaces for rules without `on`. */
 		.changes = config == m->config ? c : NULL,
+		.edits = c,
 		.interfaces = (const char(*)[IF_NAMESIZE])config->interfaces,
 		.n_interfaces = config->n_interfaces,
 		.resolve = resolve,

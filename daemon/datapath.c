@@ -45,14 +45,14 @@ struct datapath {
 	uint64_t tick_ns;		   /* length of a tick */
 	uint64_t clock_ns;    /* CLOCK_MONOTONIC when the datapath's clock was last read */
 	uint32_t clock_ticks; /* what it showed */
-	struct mapping config, ports, shapes, actions, flows, totals, rule_counters;
+	struct mapping config, ports, shapes, actions, flows, totals, rule_counters, rule_settings;
 };
 
 static const char *const program_names[PROGRAM_COUNT] = {
 	[PROGRAM_IN] = "redirect_in",	    [PROGRAM_OUT] = "redirect_out",
 	[PROGRAM_IN_L3] = "redirect_in_l3", [PROGRAM_OUT_L3] = "redirect_out_l3",
-	[PROGRAM_SWEEP] = "sweep",	    [PROGRAM_CLOCK] = "read_clock",
-	[PROGRAM_TRACE] = "trace",
+	[PROGRAM_SWEEP] = "sweep",	    [PROGRAM_SWEEP_SOURCES] = "sweep_sources",
+	[PROGRAM_CLOCK] = "read_clock",	    [PROGRAM_TRACE] = "trace",
 };
 
 #define LOG_LINES 24 /* of a verifier's log: its end says what is wrong */
@@ -231,7 +231,8 @@ static int set_pin_paths(struct datapath *d)
 	{
 		/* Constants and the scratch of one packet belong to the programs, not to the flows.
 		 */
-		if (bpf_map__is_internal(map) || map == d->skeleton->maps.fragment_buffers)
+		if (bpf_map__is_internal(map) || map == d->skeleton->maps.fragment_buffers ||
+		    map == d->skeleton->maps.kept_scratch)
 			continue;
 		snprintf(path, sizeof(path), "%s/%s", d->map_path, bpf_map__name(map));
 		r = bpf_map__set_pin_path(map, path);
@@ -283,6 +284,7 @@ static int map_all(struct datapath *d)
 		{d->skeleton->maps.shapes, true, &d->shapes},
 		{d->skeleton->maps.actions, true, &d->actions},
 		{d->skeleton->maps.rule_totals, true, &d->rule_counters},
+		{d->skeleton->maps.rule_settings, true, &d->rule_settings},
 		{d->skeleton->maps.flows, false, &d->flows},
 		{d->skeleton->maps.totals, false, &d->totals},
 	};
@@ -445,6 +447,7 @@ struct datapath *datapath_free(struct datapath *d)
 	unmap(&d->flows);
 	unmap(&d->totals);
 	unmap(&d->rule_counters);
+	unmap(&d->rule_settings);
 	redirect_bpf__destroy(d->skeleton);
 	closep(&d->lock_fd);
 	free(d->cpu_counters);
@@ -521,6 +524,11 @@ struct rule_counters *datapath_rule_counters(struct datapath *d)
 	return d->rule_counters.memory;
 }
 
+struct rule_setting *datapath_rule_settings(struct datapath *d)
+{
+	return d->rule_settings.memory;
+}
+
 const struct flow *datapath_flows(struct datapath *d, uint32_t *ret_n)
 {
 	*ret_n = bpf_map__max_entries(d->skeleton->maps.flows);
@@ -570,6 +578,11 @@ int datapath_balance_set(struct datapath *d, uint32_t action, const struct balan
 				   BPF_ANY);
 }
 
+int datapath_balance_get(struct datapath *d, uint32_t action, struct balance *ret)
+{
+	return bpf_map_lookup_elem(bpf_map__fd(d->skeleton->maps.balances), &action, ret);
+}
+
 int datapath_balance_delete(struct datapath *d, uint32_t action)
 {
 	return bpf_map_delete_elem(bpf_map__fd(d->skeleton->maps.balances), &action);
@@ -582,6 +595,28 @@ uint32_t datapath_balance_next(struct datapath *d, uint32_t action)
 				     action ? &action : NULL, &next);
 
 	return r < 0 || next >= ACTION_COUNT ? 0 : next;
+}
+
+int datapath_target_get(struct datapath *d, uint32_t key, struct rule_counters *ret)
+{
+	memset(ret, 0, sizeof(*ret));
+	return bpf_map_lookup_elem(bpf_map__fd(d->skeleton->maps.target_totals), &key, ret);
+}
+
+int datapath_target_set(struct datapath *d, uint32_t key, const struct rule_counters *counters)
+{
+	return bpf_map_update_elem(bpf_map__fd(d->skeleton->maps.target_totals), &key, counters,
+				   BPF_ANY);
+}
+
+int datapath_target_delete(struct datapath *d, uint32_t key)
+{
+	return bpf_map_delete_elem(bpf_map__fd(d->skeleton->maps.target_totals), &key);
+}
+
+int datapath_target_next(struct datapath *d, const uint32_t *key, uint32_t *ret_next)
+{
+	return bpf_map_get_next_key(bpf_map__fd(d->skeleton->maps.target_totals), key, ret_next);
 }
 
 int datapath_local_set(struct datapath *d, const struct local_key *key, bool present)
@@ -746,6 +781,26 @@ int datapath_sweep(struct datapath *d, const struct sweep_item *items, size_t n)
 		freed += opts.retval;
 	}
 	return freed;
+}
+
+int datapath_limit_source_next(struct datapath *d, const struct limit_source_key *key,
+			       struct limit_source_key *ret_next)
+{
+	return bpf_map_get_next_key(bpf_map__fd(d->skeleton->maps.limit_sources), key, ret_next);
+}
+
+int datapath_sweep_sources(struct datapath *d, const struct limit_source_key *keys, size_t n)
+{
+	char packet[SWEEP_OFFSET + SWEEP_BATCH * sizeof(*keys)] = {0};
+	LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = packet,
+		    .data_size_in = SWEEP_OFFSET + n * sizeof(*keys), .repeat = 1);
+	int r;
+
+	if (n > SWEEP_BATCH)
+		return -EINVAL;
+	memcpy(packet + SWEEP_OFFSET, keys, n * sizeof(*keys));
+	r = bpf_prog_test_run_opts(datapath_program_fd(d, PROGRAM_SWEEP_SOURCES), &opts);
+	return r < 0 ? r : (int)opts.retval;
 }
 
 int datapath_trace(struct datapath *d, uint32_t ifindex, const void *packet, size_t length,

@@ -22,6 +22,7 @@ enum datapath_program {
 	PROGRAM_IN_L3,	/* ingress of devices without */
 	PROGRAM_OUT_L3, /* egress of them */
 	PROGRAM_SWEEP,
+	PROGRAM_SWEEP_SOURCES,
 	PROGRAM_CLOCK,
 	PROGRAM_TRACE,
 	PROGRAM_COUNT,
@@ -51,6 +52,7 @@ struct port_entry *datapath_ports(struct datapath *d);		  /* PORT_COUNT */
 struct shape *datapath_shapes(struct datapath *d);		  /* SHAPE_COUNT */
 struct action *datapath_actions(struct datapath *d);		  /* ACTION_COUNT */
 struct rule_counters *datapath_rule_counters(struct datapath *d); /* RULE_COUNT */
+struct rule_setting *datapath_rule_settings(struct datapath *d);  /* RULE_COUNT */
 const struct flow *datapath_flows(struct datapath *d, uint32_t *ret_n);
 const struct flow_totals *datapath_totals(struct datapath *d);
 /* The flows that the table was made for; `flows_max` of the config may not exceed it. */
@@ -65,9 +67,17 @@ int datapath_match_delete(struct datapath *d, const struct match_key *key);
 int datapath_match_next(struct datapath *d, const struct match_key *key, struct match_key *ret_next,
 			uint32_t *ret_action);
 int datapath_balance_set(struct datapath *d, uint32_t action, const struct balance *balance);
+int datapath_balance_get(struct datapath *d, uint32_t action, struct balance *ret);
 int datapath_balance_delete(struct datapath *d, uint32_t action);
 /* Walks the actions that have one: 0 starts, and is the end. Not while any is deleted. */
 uint32_t datapath_balance_next(struct datapath *d, uint32_t action);
+/* What targets have counted, by TARGET_KEY(). Getting: zeroes and -ENOENT where there is nothing.
+ */
+int datapath_target_get(struct datapath *d, uint32_t key, struct rule_counters *ret);
+int datapath_target_set(struct datapath *d, uint32_t key, const struct rule_counters *counters);
+int datapath_target_delete(struct datapath *d, uint32_t key);
+/* Walks the keys: NULL starts. 0, or -ENOENT at the end. */
+int datapath_target_next(struct datapath *d, const uint32_t *key, uint32_t *ret_next);
 int datapath_local_set(struct datapath *d, const struct local_key *key, bool present);
 int datapath_local_next(struct datapath *d, const struct local_key *key,
 			struct local_key *ret_next);
@@ -93,6 +103,12 @@ int datapath_events_fd(struct datapath *d);
 
 /* Frees the records that are expired, or expire soon enough; returns how many, or an error. */
 int datapath_sweep(struct datapath *d, const struct sweep_item *items, size_t n);
+
+/* Walks the sources that limits know: NULL starts. 0, or -ENOENT at the end. */
+int datapath_limit_source_next(struct datapath *d, const struct limit_source_key *key,
+			       struct limit_source_key *ret_next);
+/* Forgets those of up to SWEEP_BATCH sources that nothing is known of; how many, or an error. */
+int datapath_sweep_sources(struct datapath *d, const struct limit_source_key *keys, size_t n);
 
 /*
  * What ingress would do with a packet, Ethernet header and all, that came in at an interface; it is

@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "daemon/datapath.h"
@@ -53,9 +54,21 @@ uint32_t flows_idle_ticks(const struct flow *f, uint32_t now)
 	return a < b ? a : b;
 }
 
-bool flows_expired(const struct flow *f, const struct datapath_config *config, uint32_t now)
+uint32_t flows_timeout(struct datapath *d, const struct flow *f)
 {
-	return f->state < FLOW_STATE_COUNT && flows_idle_ticks(f, now) > config->timeouts[f->state];
+	const struct datapath_config *config = datapath_config(d);
+	uint32_t state = f->state, own = 0;
+
+	if (state >= FLOW_STATE_COUNT)
+		return UINT32_MAX;
+	if (config->rule_timeouts)
+		own = datapath_rule_settings(d)[f->rule].timeouts[state];
+	return own ? own : config->timeouts[state];
+}
+
+bool flows_expired(struct datapath *d, const struct flow *f, uint32_t now)
+{
+	return flows_idle_ticks(f, now) > flows_timeout(d, f);
 }
 
 static void view_tuple(const struct flow_dir *d, bool ipv6, struct flow_tuple *ret)
@@ -79,10 +92,8 @@ static void view_tuple(const struct flow_dir *d, bool ipv6, struct flow_tuple *r
 
 void flows_view(struct datapath *d, const struct flow *f, struct flow_view *ret)
 {
-	const struct datapath_config *config = datapath_config(d);
 	uint32_t now = datapath_ticks(d);
-	uint32_t idle = flows_idle_ticks(f, now);
-	uint32_t timeout = f->state < FLOW_STATE_COUNT ? config->timeouts[f->state] : 0;
+	uint32_t idle = flows_idle_ticks(f, now), timeout = flows_timeout(d, f);
 
 	*ret = (struct flow_view){
 		.rule = f->rule,
@@ -100,7 +111,6 @@ void flows_view(struct datapath *d, const struct flow *f, struct flow_view *ret)
 
 int flows_next(struct datapath *d, uint32_t *cursor, uint32_t budget, struct flow_view *ret)
 {
-	const struct datapath_config *config = datapath_config(d);
 	uint32_t n, now = datapath_ticks(d);
 	const struct flow *flows = datapath_flows(d, &n);
 	struct flow f;
@@ -108,7 +118,7 @@ int flows_next(struct datapath *d, uint32_t *cursor, uint32_t budget, struct flo
 	for (; *cursor < n; (*cursor)++) {
 		if (!budget--)
 			return -EAGAIN;
-		if (!flows_read(&flows[*cursor], &f) || flows_expired(&f, config, now))
+		if (!flows_read(&flows[*cursor], &f) || flows_expired(d, &f, now))
 			continue;
 		flows_view(d, &f, ret);
 		(*cursor)++;
@@ -119,48 +129,195 @@ int flows_next(struct datapath *d, uint32_t *cursor, uint32_t budget, struct flo
 
 uint64_t flows_count(struct datapath *d)
 {
-	const struct datapath_config *config = datapath_config(d);
 	uint32_t n, now = datapath_ticks(d);
 	const struct flow *flows = datapath_flows(d, &n);
 	uint64_t count = 0;
 
 	for (uint32_t i = 1; i < n; i++)
-		if (flows[i].state != FLOW_FREE && !flows_expired(&flows[i], config, now))
+		if (flows[i].state != FLOW_FREE && !flows_expired(d, &flows[i], now))
 			count++;
 	return count;
 }
 
-/*
- * The dead first, then the living: a flow that ends in between is missing from this sum and in the
- * next; the other order would count it twice. The caller keeps sums from falling.
- */
-void flows_sum(struct datapath *d, struct flow_sums *sums)
+/* ---- sums ---- */
+
+void flow_target_sums_clear(struct flow_target_sums *t)
 {
-	const struct rule_counters *dead = datapath_rule_counters(d);
-	const struct datapath_config *config = datapath_config(d);
+	free(t->blocks);
+	free(t->sums);
+	free(t->scratch);
+	*t = (struct flow_target_sums){0};
+}
+
+void flow_target_sums_forget(struct flow_target_sums *t, uint32_t rule)
+{
+	uint32_t block = t->blocks ? t->blocks[rule] : 0;
+
+	if (block)
+		memset(&t->sums[(block - 1) * BALANCE_TARGETS], 0,
+		       BALANCE_TARGETS * sizeof(*t->sums));
+}
+
+const struct flow_sums *flow_target_sums_find(const struct flow_target_sums *t, uint32_t rule,
+					      uint32_t number)
+{
+	uint32_t block = t->blocks ? t->blocks[rule] : 0;
+
+	return block ? &t->sums[(block - 1) * BALANCE_TARGETS + number] : NULL;
+}
+
+static int target_sums_grow(struct flow_sums **sums, size_t n)
+{
+	struct flow_sums *more = reallocarray(*sums, (n + 1) * BALANCE_TARGETS, sizeof(*more));
+
+	if (!more)
+		return -ENOMEM;
+	memset(more + n * BALANCE_TARGETS, 0, BALANCE_TARGETS * sizeof(*more));
+	*sums = more;
+	return 0;
+}
+
+/* The block of a rule, made where there is none. NULL: no memory. */
+static struct flow_sums *target_block(struct flow_target_sums *t, uint32_t rule)
+{
+	if (!t->blocks[rule]) {
+		if (target_sums_grow(&t->sums, t->n) < 0 || target_sums_grow(&t->scratch, t->n) < 0)
+			return NULL;
+		t->blocks[rule] = ++t->n;
+	}
+	return t->scratch + (t->blocks[rule] - 1) * BALANCE_TARGETS;
+}
+
+static void add_dead(struct flow_sums *to, const struct rule_counters *from)
+{
+	to->packets += from->packets;
+	to->bytes += from->bytes;
+	to->flows += from->created;
+}
+
+/*
+ * A target's number has what the datapath has counted for it. In the place of number 0, of which it
+ * counts nothing, is what all others have, former ones too.
+ */
+static int sum_dead_targets(struct datapath *d, struct flow_target_sums *t)
+{
+	uint32_t key, *last = NULL;
+
+	if (!t->blocks && !(t->blocks = calloc(RULE_COUNT, sizeof(*t->blocks))))
+		return -ENOMEM;
+	if (t->n)
+		memset(t->scratch, 0, t->n * BALANCE_TARGETS * sizeof(*t->scratch));
+	for (; datapath_target_next(d, last, &key) == 0; last = &key) {
+		uint32_t rule = key >> 8, number = key & 0xff;
+		struct flow_sums *block = target_block(t, rule);
+		struct rule_counters counters;
+
+		if (!block)
+			return -ENOMEM;
+		datapath_target_get(d, key, &counters);
+		add_dead(&block[0], &counters);
+		if (number < BALANCE_TARGETS)
+			add_dead(&block[number], &counters);
+	}
+	return 0;
+}
+
+static void add_living(struct flow_sums *to, const struct flow *f, bool expired)
+{
+	to->packets += f->original.packets + f->reply.packets;
+	to->bytes += f->original.bytes + f->reply.bytes;
+	to->active += !expired;
+}
+
+static void sum_living(struct datapath *d, struct flow_sums *sums, struct flow_target_sums *t)
+{
 	uint32_t n, now = datapath_ticks(d);
 	const struct flow *flows = datapath_flows(d, &n);
+	struct flow f;
 
-	for (uint32_t i = 0; i < RULE_COUNT; i++) {
-		sums[i].packets = dead[i].packets;
-		sums[i].bytes = dead[i].bytes;
-		sums[i].flows = dead[i].created;
-		sums[i].active = 0;
-	}
 	for (uint32_t i = 1; i < n; i++) {
-		struct flow f;
+		uint32_t number, block;
+		bool expired;
 
 		if (flows[i].state == FLOW_FREE || !flows_read(&flows[i], &f))
 			continue;
-		sums[f.rule].packets += f.original.packets + f.reply.packets;
-		sums[f.rule].bytes += f.original.bytes + f.reply.bytes;
-		sums[f.rule].active += !flows_expired(&f, config, now);
+		expired = flows_expired(d, &f, now);
+		add_living(&sums[f.rule], &f, expired);
+		number = FLOW_TARGET(f.origin);
+		block = number ? t->blocks[f.rule] : 0;
+		if (!block)
+			continue;
+		add_living(&t->scratch[(block - 1) * BALANCE_TARGETS], &f, expired);
+		add_living(&t->scratch[(block - 1) * BALANCE_TARGETS + number], &f, expired);
 	}
 }
 
+static uint64_t larger(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
+static void raise(struct flow_sums *kept, const struct flow_sums *now)
+{
+	kept->packets = larger(kept->packets, now->packets);
+	kept->bytes = larger(kept->bytes, now->bytes);
+	kept->flows = larger(kept->flows, now->flows);
+	kept->refused = larger(kept->refused, now->refused);
+	kept->active = now->active;
+}
+
+static uint64_t rest(uint64_t all, uint64_t others)
+{
+	return all > others ? all - others : 0;
+}
+
+/* Number 0 has what the others do not. */
+static void raise_targets(struct flow_target_sums *t, const struct flow_sums *rules)
+{
+	for (uint32_t rule = 0; t->n && rule < RULE_COUNT; rule++) {
+		struct flow_sums *block, *others;
+
+		if (!t->blocks[rule])
+			continue;
+		block = t->sums + (t->blocks[rule] - 1) * BALANCE_TARGETS;
+		others = t->scratch + (t->blocks[rule] - 1) * BALANCE_TARGETS;
+		others->packets = rest(rules[rule].packets, others->packets);
+		others->bytes = rest(rules[rule].bytes, others->bytes);
+		others->flows = rest(rules[rule].flows, others->flows);
+		others->active = rest(rules[rule].active, others->active);
+		for (int number = 0; number < BALANCE_TARGETS; number++)
+			raise(&block[number], &others[number]);
+	}
+}
+
+/*
+ * The dead first, then the living: a flow that ends in between is missing from these sums and in
+ * the next; the other order would count it twice. So that they do not fall, what was there stays.
+ */
+int flows_sum(struct datapath *d, struct flow_sums *scratch, struct flow_sums *sums,
+	      struct flow_target_sums *targets)
+{
+	const struct rule_counters *dead = datapath_rule_counters(d);
+	int r = sum_dead_targets(d, targets);
+
+	if (r < 0)
+		return r;
+	memset(scratch, 0, RULE_COUNT * sizeof(*scratch));
+	for (uint32_t i = 0; i < RULE_COUNT; i++) {
+		add_dead(&scratch[i], &dead[i]);
+		scratch[i].refused = dead[i].refused;
+	}
+	sum_living(d, scratch, targets);
+	for (uint32_t i = 0; i < RULE_COUNT; i++)
+		raise(&sums[i], &scratch[i]);
+	raise_targets(targets, sums);
+	return 0;
+}
+
+/* ---- the sweep ---- */
+
 int flows_sweep(struct datapath *d, uint32_t *cursor, uint32_t n_records)
 {
-	const struct datapath_config *config = datapath_config(d);
 	uint32_t n, now = datapath_ticks(d), n_items = 0;
 	const struct flow *flows = datapath_flows(d, &n);
 	struct sweep_item items[SWEEP_BATCH];
@@ -170,7 +327,7 @@ int flows_sweep(struct datapath *d, uint32_t *cursor, uint32_t n_records)
 		uint32_t i = *cursor < n ? *cursor : 0;
 
 		*cursor = i + 1;
-		if (flows[i].state == FLOW_FREE || !flows_expired(&flows[i], config, now))
+		if (flows[i].state == FLOW_FREE || !flows_expired(d, &flows[i], now))
 			continue;
 		items[n_items++] = (struct sweep_item){.record = i, .seq = flows[i].seq};
 		if (n_items < SWEEP_BATCH)

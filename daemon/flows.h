@@ -31,10 +31,24 @@ struct flow_view {
 	struct flow_tuple original, reply;
 };
 
-/* What a rule's flows add up to, dead and alive, both directions. */
+/* What a rule's flows add up to, dead and alive, both directions; how many its limits refused. */
 struct flow_sums {
-	uint64_t packets, bytes, flows, active;
+	uint64_t packets, bytes, flows, active, refused;
 };
+
+/* The same of the targets of rules that have had several. All zero at first. */
+struct flow_target_sums {
+	uint32_t *blocks;	/* RULE_COUNT: 1 + the number of its block; 0: none */
+	struct flow_sums *sums; /* BALANCE_TARGETS a block, by the target's number; do not fall */
+	struct flow_sums *scratch;
+	size_t n;
+};
+void flow_target_sums_clear(struct flow_target_sums *t);
+/* The id is another rule's now. */
+void flow_target_sums_forget(struct flow_target_sums *t, uint32_t rule);
+/* NULL: the rule has had one target only, whose sums are the rule's. */
+const struct flow_sums *flow_target_sums_find(const struct flow_target_sums *t, uint32_t rule,
+					      uint32_t number);
 
 /*
  * Walks the table: start with *cursor = 0; each call stores the next live flow and returns 1, or 0
@@ -55,11 +69,17 @@ const char *flow_state_name(enum flow_state state);
 bool flows_read(const struct flow *from, struct flow *ret);
 /* Ticks since the last packet of either direction. */
 uint32_t flows_idle_ticks(const struct flow *f, uint32_t now);
-bool flows_expired(const struct flow *f, const struct datapath_config *config, uint32_t now);
+/* The lifetime of a copied record in its state, in ticks: its rule's own, or that of all. */
+uint32_t flows_timeout(struct datapath *d, const struct flow *f);
+bool flows_expired(struct datapath *d, const struct flow *f, uint32_t now);
 /* A copied record as people want it. */
 void flows_view(struct datapath *d, const struct flow *f, struct flow_view *ret);
-/* Sums of every rule id, RULE_COUNT of them. */
-void flows_sum(struct datapath *d, struct flow_sums *sums);
+/*
+ * Sums of every rule id, RULE_COUNT of them, and of targets; both are of the last call, and do not
+ * fall. `scratch` is as large. Returns 0 or -ENOMEM.
+ */
+int flows_sum(struct datapath *d, struct flow_sums *scratch, struct flow_sums *sums,
+	      struct flow_target_sums *targets);
 /*
  * Looks at the next `n_records` records and has the datapath free those that are expired; returns
  * how many, or an error. *cursor goes round the table.

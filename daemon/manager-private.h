@@ -10,6 +10,7 @@
 #include <systemd/sd-event.h>
 #include <time.h>
 
+#include "daemon/limit-sweep.h"
 #include "daemon/manager.h"
 #include "daemon/needs.h"
 #include "daemon/plan.h"
@@ -52,6 +53,7 @@ struct manager {
 	bool reload_due; /* the configuration is to be read once nothing is pending */
 
 	uint32_t sweep_cursor;
+	struct limit_sweep limit_sweep;
 	struct timespec began;
 	char *reload_error;
 	struct needs needs; /* those that have been told of */
@@ -59,6 +61,7 @@ struct manager {
 
 	struct flow_sums *by_id; /* RULE_COUNT; never fall, see flows_sum() */
 	struct flow_sums *scratch, *by_entry;
+	struct flow_target_sums by_target;
 	struct manager_attachment *attachments;
 	const char **interface_names, **unattached;
 };

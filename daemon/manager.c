@@ -14,6 +14,7 @@
 #include "daemon/datapath.h"
 #include "daemon/events-print.h"
 #include "daemon/events.h"
+#include "daemon/limit-sweep.h"
 #include "daemon/links.h"
 #include "daemon/manager-private.h"
 #include "daemon/methods.h"
@@ -113,6 +114,7 @@ static int on_tick(sd_event_source *s, uint64_t usec, void *userdata)
 
 	if (r < 0)
 		log_warning("cannot sweep the flow table: %s", strerror(-r));
+	limit_sweep(m->datapath, &m->limit_sweep);
 	apply_tick(m->apply);
 	pending_tick(m);
 	manager_refresh_needs(m);
@@ -408,6 +410,7 @@ struct manager *manager_free(struct manager *m)
 	free(m->by_id);
 	free(m->scratch);
 	free(m->by_entry);
+	flow_target_sums_clear(&m->by_target);
 	free(m->attachments);
 	free(m->interface_names);
 	free(m->unattached);

@@ -94,6 +94,8 @@ struct events *manager_events(struct manager *m);
 const char *const *manager_interfaces(struct manager *m, size_t *ret_n);
 /* Sums of every rule, by the order of manager_ruleset()->entries; the array belongs to m. */
 const struct flow_sums *manager_rule_sums(struct manager *m);
+/* Those of a rule's target, by its place in the rule, as they were at the last call of that. */
+const struct flow_sums *manager_target_sums(struct manager *m, size_t entry, size_t target);
 
 struct manager_stats {
 	uint64_t packets, bytes; /* everything that the datapath looked at; bytes of IP length */

@@ -109,7 +109,6 @@ static void describe(const struct room *room, struct port_fill *ret)
 int port_fill_find(struct datapath *d, struct port_fill *ret)
 {
 	uint32_t n, now = datapath_ticks(d);
-	const struct datapath_config *config = datapath_config(d);
 	const struct flow *flows = datapath_flows(d, &n);
 	const struct room *fullest = NULL;
 	struct rooms rooms = {0};
@@ -118,7 +117,7 @@ int port_fill_find(struct datapath *d, struct port_fill *ret)
 
 	for (uint32_t i = 1; r == 0 && i < n; i++)
 		if (flows[i].state != FLOW_FREE && takes_room(&flows[i]) &&
-		    flows_read(&flows[i], &f) && !flows_expired(&f, config, now))
+		    flows_read(&flows[i], &f) && !flows_expired(d, &f, now))
 			r = count(&rooms, &f);
 	for (uint32_t i = 0; i < rooms.size; i++)
 		if (!fullest || rooms.all[i].used > fullest->used)

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "daemon/apply.h"
 #include "daemon/attach.h"
 #include "daemon/datapath.h"
 #include "daemon/doctor.h"
@@ -45,22 +46,6 @@ const char *const *manager_interfaces(struct manager *m, size_t *ret_n)
 	return names;
 }
 
-static uint64_t larger(uint64_t a, uint64_t b)
-{
-	return a > b ? a : b;
-}
-
-static void update_sums(struct manager *m)
-{
-	flows_sum(m->datapath, m->scratch);
-	for (uint32_t id = 0; id < RULE_COUNT; id++) {
-		m->by_id[id].packets = larger(m->by_id[id].packets, m->scratch[id].packets);
-		m->by_id[id].bytes = larger(m->by_id[id].bytes, m->scratch[id].bytes);
-		m->by_id[id].flows = larger(m->by_id[id].flows, m->scratch[id].flows);
-		m->by_id[id].active = m->scratch[id].active;
-	}
-}
-
 const struct flow_sums *manager_rule_sums(struct manager *m)
 {
 	struct flow_sums *sums =
@@ -69,10 +54,23 @@ const struct flow_sums *manager_rule_sums(struct manager *m)
 	if (!sums)
 		return NULL;
 	m->by_entry = sums;
-	update_sums(m);
+	if (flows_sum(m->datapath, m->scratch, m->by_id, &m->by_target) < 0)
+		return NULL;
 	for (size_t i = 0; i < m->rules->n_entries; i++)
 		sums[i] = m->by_id[m->rules->entries[i]->id];
 	return sums;
+}
+
+const struct flow_sums *manager_target_sums(struct manager *m, size_t entry, size_t target)
+{
+	static const struct flow_sums none;
+	uint32_t rule = m->rules->entries[entry]->id;
+	uint32_t number = apply_target_number(m->apply, rule, target);
+	const struct flow_sums *sums = flow_target_sums_find(&m->by_target, rule, number);
+
+	if (sums)
+		return sums;
+	return number ? &none : &m->by_id[rule];
 }
 
 static const char *const reason_names[REASON_COUNT] = {
@@ -91,11 +89,18 @@ static const char *const reason_names[REASON_COUNT] = {
 	[REASON_NO_SOURCE] = "no_source_address",
 	[REASON_HELD] = "fragment_held",
 	[REASON_REWRITE] = "rewrite_failed",
+	[REASON_MAX_FLOWS] = "max_flows",
+	[REASON_RATE] = "rate",
+	[REASON_SOURCE_MAX_FLOWS] = "source_max_flows",
+	[REASON_SOURCE_RATE] = "source_rate",
+	[REASON_RESET] = "reset",
 };
 
 static const bool reason_drops[REASON_COUNT] = {
-	[REASON_TABLE_FULL] = true, [REASON_INDEX_FULL] = true, [REASON_PORTS_FULL] = true,
-	[REASON_NO_SOURCE] = true,  [REASON_HELD] = true,	[REASON_REWRITE] = true,
+	[REASON_TABLE_FULL] = true,  [REASON_INDEX_FULL] = true, [REASON_PORTS_FULL] = true,
+	[REASON_NO_SOURCE] = true,   [REASON_HELD] = true,	 [REASON_REWRITE] = true,
+	[REASON_MAX_FLOWS] = true,   [REASON_RATE] = true,	 [REASON_SOURCE_MAX_FLOWS] = true,
+	[REASON_SOURCE_RATE] = true, [REASON_RESET] = true,
 };
 
 static const char *const search_names[PORT_SEARCH_CLASSES] = {
@@ -127,7 +132,9 @@ int manager_stats(struct manager *m, struct manager_stats *ret)
 		.search_counts = (const uint64_t *)totals->port_searches,
 		.n_searches = PORT_SEARCH_CLASSES,
 	};
-	update_sums(m);
+	r = flows_sum(m->datapath, m->scratch, m->by_id, &m->by_target);
+	if (r < 0)
+		return r;
 	for (uint32_t id = 0; id < RULE_COUNT; id++) {
 		ret->redirected += m->by_id[id].packets;
 		ret->redirected_bytes += m->by_id[id].bytes;

@@ -77,13 +77,15 @@ struct flow {
 	__u16 seq;	  /* changes whenever the record changes hands; FLOW_OWNED */
 	__u16 generation; /* of the rule set that this flow was last held against */
 	struct flow_dir reply;
-	__u32 origin;  /* FLOW_IFINDEX: where the first packet came in; which target of the rule */
+	__u32 origin;  /* FLOW_IFINDEX: where the first packet came in; FLOW_TARGET;
+			  FLOW_SOURCE_COUNTED */
 	__u32 created; /* tick */
 } __attribute__((aligned(8)));
 
 #define FLOW_IFINDEX(origin)	     ((origin)&0x00ffffffU) /* its low 24 bits */
-#define FLOW_TARGET(origin)	     ((origin) >> 24)
+#define FLOW_TARGET(origin)	     ((origin) >> 24 & (BALANCE_TARGETS - 1))
 #define FLOW_ORIGIN(ifindex, target) (FLOW_IFINDEX(ifindex) | (__u32)(target) << 24)
+#define FLOW_SOURCE_COUNTED	     0x80000000U /* among its source's, in `limit_sources` */
 
 /*
  * The hash index of the flow table: bucket = hash & mask. A slot is tag << 24 | record, the tag
@@ -142,6 +144,7 @@ struct match_key {
 /* Where a rule sends its flows. */
 #define TARGET_ADDRESS 0x01 /* the destination becomes `addr`; else it stays */
 #define TARGET_FOLDED  0x02 /* every port becomes `port_first`; else ports are shifted along */
+#define TARGET_SET     0x04 /* there is one in this place */
 struct target {
 	__be32 addr[4];
 	__u16 port_first; /* host order */
@@ -150,27 +153,49 @@ struct target {
 };
 
 /*
+ * Which new flows are let in. The rate is kept by the generic cell rate algorithm (ITU-T I.371): a
+ * flow is in time if it comes no more than `tolerance_ns` before its turn, and turns are
+ * `interval_ns` apart.
+ */
+enum limit_kind {
+	LIMIT_RULE,   /* all flows of the rule */
+	LIMIT_SOURCE, /* those of one source: an IPv4 address, a /64 of IPv6 */
+	LIMIT_KINDS,
+};
+struct limit {
+	__u32 max_flows; /* at once; 0: no limit */
+	__u32 pad;
+	__u64 interval_ns; /* 0: no limit */
+	__u64 tolerance_ns;
+};
+
+/*
  * What to do with a packet that a rule takes. Never changed once packets may see it. With several
  * targets `target` is unused, and `balances` has an entry of this action's id.
  */
-#define ACTION_MASQUERADE 0x01 /* the source becomes this host's, where the packet leaves */
-#define ACTION_SNAT	  0x02 /* the source becomes `snat` */
-#define ACTION_BALANCE	  0x04 /* several targets, by the flow's hash */
-#define ACTION_RANDOM	  0x08 /* with ACTION_BALANCE: by chance */
-#define ACTION_COUNT	  131072
+#define ACTION_MASQUERADE	 0x01 /* the source becomes this host's, where the packet leaves */
+#define ACTION_SNAT		 0x02 /* the source becomes `snat` */
+#define ACTION_BALANCE		 0x04 /* several targets, by the flow's hash */
+#define ACTION_RANDOM		 0x08 /* with ACTION_BALANCE: by chance */
+#define ACTION_LIMITED		 0x10 /* limits[LIMIT_RULE] has one */
+#define ACTION_LIMITED_BY_SOURCE 0x20
+#define ACTION_COUNT		 131072
 struct action {
 	__u16 rule;	    /* id */
 	__u16 listen_first; /* port, host order */
 	__u8 flags;
-	__u8 pad[3];
+	__u8 number; /* of the target, as in `balances` */
+	__u8 pad[2];
 	struct target target;
 	__be32 snat[4];
+	struct limit limits[LIMIT_KINDS];
 };
 
 /*
  * The targets of a rule that has several. A slot holds the number of one; a flow takes slot hash %
  * BALANCE_SLOTS. Weights are shares of the slots. The hash has no secret, so that machines with
- * the same rule agree: target_hash() of bpf/target.bpf.h.
+ * the same rule agree: target_hash() of bpf/target.bpf.h. A target's place in `targets` is its
+ * number, which stays when others come and go, and is not another's as long as it has flows.
  */
 #define BALANCE_TARGETS 64
 #define BALANCE_SLOTS	8191 /* a prime: Maglev needs one (Eisenbud et al., NSDI 2016) */
@@ -180,12 +205,46 @@ struct balance {
 	__u8 slots[BALANCE_SLOTS + 1]; /* the last is padding */
 };
 
-/* What a rule's dead flows added up to, and how many it made. */
+/* What a rule's dead flows added up to, how many it made, and how many its limits turned away. */
 #define RULE_COUNT 65536 /* ids 1..65535 */
 struct rule_counters {
 	__u64 packets, bytes;
 	__u64 created, destroyed; /* flows */
+	__u64 refused;
 };
+/*
+ * The same of a rule's targets but number 0, whose figures are what is missing to the rule's. Made
+ * by the first flow.
+ */
+#define TARGET_KEY(rule, number) ((__u32)(rule) << 8 | (number))
+#define TARGETS_GONE		 255 /* in place of a number: former targets whose number is another's */
+#define TARGET_COUNT		 262144
+
+/*
+ * What living flows of a rule go by, removed or not: its own timeouts, and what becomes of them
+ * when it changes. `changed` is the generation from which on the rule is as it is now: flows that
+ * were last held against an older one may not be its any more.
+ */
+enum rule_on_change_policy {
+	POLICY_KEEP,  /* TCP goes on; UDP follows the rules at its next packet */
+	POLICY_DRAIN, /* all go on until `deadline`, then as with POLICY_RESET */
+	POLICY_RESET, /* TCP ends at its next packet, both ends are told; UDP follows the rules */
+};
+struct rule_setting {
+	__u32 timeouts[FLOW_STATE_COUNT]; /* ticks; 0: those of all */
+	__u32 deadline;			  /* tick */
+	__u16 changed;
+	__u8 policy; /* enum rule_on_change_policy */
+	__u8 pad[13];
+};
+
+/* A source of flows of a rule that limits them. */
+struct limit_source_key {
+	__be32 addr[4]; /* of IPv6 the first 64 bits */
+	__u16 rule;
+	__u16 pad;
+};
+#define LIMIT_SOURCES 262144 /* known at once; who finds no room is not limited */
 
 /* Routes of type local: which destinations are this host's. Value is unused. */
 struct local_key {
@@ -288,9 +347,9 @@ struct datapath_config {
 	__u32 events;			  /* EVENTS_*: who listens */
 	__u32 timeouts[FLOW_STATE_COUNT]; /* ticks */
 	__u32 sample_mask;		  /* one packet in mask + 1 makes an event */
-	__u32 fragments; /* 1: addresses are translated, so later fragments matter */
-	__u32 pad;
-	__u64 direct; /* flows of rule 0; written by packets only */
+	__u32 fragments;     /* 1: addresses are translated, so later fragments matter */
+	__u32 rule_timeouts; /* 1: some rule has its own */
+	__u64 direct;	     /* flows of rule 0; written by packets only */
 };
 
 /*
@@ -325,6 +384,11 @@ enum packet_reason {
 	REASON_NO_SOURCE,  /* masquerade, and this host has no address of the family */
 	REASON_HELD,	   /* a fragment that came before the first one; sent on when that comes */
 	REASON_REWRITE,	   /* the kernel had no memory to write the headers */
+	REASON_MAX_FLOWS,  /* the rule has as many flows as it may */
+	REASON_RATE,	   /* too many new flows of the rule */
+	REASON_SOURCE_MAX_FLOWS, /* the same of one source */
+	REASON_SOURCE_RATE,
+	REASON_RESET, /* its rule has changed, and this TCP flow ends: both ends were sent RSTs */
 	REASON_COUNT,
 };
 #define REASON_FIRST_DROP REASON_TABLE_FULL
@@ -405,11 +469,14 @@ ABI_ASSERT_SIZE(struct port_entry, 8);
 ABI_ASSERT_SIZE(struct shape, 16);
 ABI_ASSERT_SIZE(struct match_key, 40);
 ABI_ASSERT_SIZE(struct target, 24);
-ABI_ASSERT_SIZE(struct action, 48);
+ABI_ASSERT_SIZE(struct limit, 24);
+ABI_ASSERT_SIZE(struct action, 96);
 ABI_ASSERT_SIZE(struct balance, BALANCE_TARGETS * 24 + BALANCE_SLOTS + 1);
 ABI_ASSERT_SIZE(struct source_key, 24);
 ABI_ASSERT_SIZE(struct source_value, 16);
-ABI_ASSERT_SIZE(struct rule_counters, 32);
+ABI_ASSERT_SIZE(struct rule_counters, 40);
+ABI_ASSERT_SIZE(struct rule_setting, 64);
+ABI_ASSERT_SIZE(struct limit_source_key, 20);
 ABI_ASSERT_SIZE(struct local_key, 20);
 ABI_ASSERT_SIZE(struct destination_key, 16);
 ABI_ASSERT_SIZE(struct fragment_key, 40);

@@ -119,7 +119,7 @@ static __always_inline int ingress_until(struct __sk_buff *skb, enum step last)
 	KEEP(found);
 	if (last == STEP_FIND)
 		return TC_ACT_UNSPEC;
-	if (outlived(c, p, &found, STAGE_IN, skb->ifindex, now))
+	if (claim(c, p, &found, STAGE_IN, skb->ifindex, now) != CLAIM_LIVES)
 		return TC_ACT_SHOT;
 	f = found.flow;
 	flow_update_state(f, p, found.direction);
