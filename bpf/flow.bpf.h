@@ -260,6 +260,83 @@ static __always_inline void flow_fill(struct flow *f, const struct packet *p, __
 	f->state = p->tuple.kind & FLOW_UDP ? FLOW_UDP_UNREPLIED : tcp_first_state(p->tcp_flags);
 }
 
+/*
+ * A port is looked for PORT_SEARCH_ROUND times; then the flow among those in the way which offers
+ * its room most, as in a window of records, makes room. Else a flood of half open connections, each
+ * with a source port, would keep everybody else from a target, and its end too while no daemon
+ * sweeps.
+ */
+#define PORT_SEARCH_ROUND 16
+
+/* Takes the port of the rival, if that may go, for the flow in a record. 0: it has it. */
+static __always_inline __u32 flow_take_port(struct __sk_buff *skb, __u32 record, __u32 rival)
+{
+	struct flow *f;
+
+	if (record == TABLE_TRIAL)
+		return 0;
+	f = flow_take(rival, clock_ticks()) ? table_record(rival) : NULL;
+	if (!f)
+		return rival;
+	table_release(f);
+	return source_try_port(skb, record);
+}
+
+/*
+ * Tries the port that the flow in a record has now; when `last` of a round, and it is not free,
+ * that of the rival. Returns as source_try_port().
+ */
+__noinline __u32 flow_try_port(struct __sk_buff *skb, __u32 record, __u32 last)
+{
+	struct cpu_counters *counts = counters_get();
+	struct flow *f = table_record(record);
+	struct rival *rival;
+	__u32 r, room;
+
+	if (!counts || !f)
+		return TABLE_FULL;
+	rival = &scratch_of(counts)->rival;
+	r = source_try_port(skb, record);
+	if (!r)
+		return 0;
+	room = r >= SOURCE_SOCKET ? ROOM_NONE : flow_room(r, clock_ticks());
+	if (room > rival->room)
+		*rival = (struct rival){r, room, f->reply.dport};
+	if (!last || !rival->room)
+		return r;
+	f->reply.dport = rival->port;
+	rival->room = ROOM_NONE;
+	return flow_take_port(skb, record, rival->record);
+}
+
+/*
+ * Enters the reply direction of the flow in a record into the index, with the client's own port
+ * where no other flow's answers and no socket's come to it, else with another. Returns 0, or a
+ * reason to drop the packet. A global function, for the verifier's sake.
+ */
+__noinline __u32 flow_enter_port(struct __sk_buff *skb, __u32 record)
+{
+	struct cpu_counters *counts = counters_get();
+	struct flow_totals *sums = totals_get();
+	struct flow *f = table_record(record);
+	__u32 class, r = 0;
+
+	if (!f || !sums || !counts)
+		return REASON_TABLE_FULL;
+	scratch_of(counts)->rival.room = ROOM_NONE;
+	for (__u32 i = 1; i <= PORT_SEARCH_MAX; i++) {
+		r = flow_try_port(skb, record, i % PORT_SEARCH_ROUND == 0);
+		if (!r) {
+			class = source_search_class(i) & (PORT_SEARCH_CLASSES - 1);
+			if (record != TABLE_TRIAL)
+				atomic_add(&sums->port_searches[class], 1);
+			return 0;
+		}
+		f->reply.dport = source_other_port(f->original.sport);
+	}
+	return r == TABLE_FULL ? REASON_INDEX_FULL : REASON_PORTS_FULL;
+}
+
 /* Gives back a record whose flow came to nothing. */
 static __always_inline __u32 flow_abandon(__u32 record, struct flow *f, __u32 r)
 {
@@ -276,7 +353,7 @@ static __always_inline __u32 flow_abandon(__u32 record, struct flow *f, __u32 r)
  */
 static __always_inline __u32 flow_enter(struct __sk_buff *skb, __u32 record, struct flow *f)
 {
-	__u32 r = source_enter_port(skb, record);
+	__u32 r = flow_enter_port(skb, record);
 
 	if (r) {
 		table_release(f);

@@ -175,11 +175,16 @@ struct {
  * verifier knows nothing of what is in here, so paths that differ by it only are one; and global
  * functions, which take only numbers before Linux 5.12, get at the packet.
  */
+struct rival {
+	__u32 record, room; /* see flow_room() */
+	__be16 port;
+};
 struct scratch {
 	struct packet packet;
 	struct tuple key; /* looked for, entered, or to become, besides the packet's */
 	struct fragment_key fragment;
 	struct packet quote; /* what an ICMP error quotes */
+	struct rival rival;  /* of the flows in the way of a new one, the one to go first */
 	__u32 gone;	     /* a record that counts as none, to TABLE_TRIAL */
 };
 _Static_assert(sizeof(struct scratch) <= CPU_SCRATCH, "the scratch has no room for it");

@@ -280,29 +280,19 @@ static __always_inline __u32 source_enter(__u32 record, bool snat)
 }
 
 /*
- * Enters the reply direction of the flow in a record into the index, with the client's own port
- * where no other flow's answers and no socket's come to it, else with another. Returns 0, or a
- * reason to drop the packet. A global function, for the verifier's sake.
+ * Enters the reply direction of the flow in a record into the index, with the port that it has now.
+ * Returns 0, TABLE_FULL, SOURCE_SOCKET when a socket of this host is in the way, or the record of
+ * the flow that is. A global function, for the verifier's sake.
  */
-__noinline __u32 source_enter_port(struct __sk_buff *skb, __u32 record)
-{
-	struct flow_totals *sums = totals_get();
-	struct flow *f = table_record(record);
-	__u32 class, r = 0;
+#define SOURCE_SOCKET 0xfffffffeU
 
-	if (!f || !sums)
-		return REASON_TABLE_FULL;
-	for (__u32 i = 1; i <= PORT_SEARCH_MAX; i++) {
-		if (!source_socket_has(skb, record)) {
-			r = source_enter(record, f->flags & FLOW_SNAT);
-			if (!r) {
-				class = source_search_class(i) & (PORT_SEARCH_CLASSES - 1);
-				if (record != TABLE_TRIAL)
-					atomic_add(&sums->port_searches[class], 1);
-				return 0;
-			}
-		}
-		f->reply.dport = source_other_port(f->original.sport);
-	}
-	return r == TABLE_FULL ? REASON_INDEX_FULL : REASON_PORTS_FULL;
+__noinline __u32 source_try_port(struct __sk_buff *skb, __u32 record)
+{
+	struct flow *f = table_record(record);
+
+	if (!f)
+		return TABLE_FULL;
+	if (source_socket_has(skb, record))
+		return SOURCE_SOCKET;
+	return source_enter(record, f->flags & FLOW_SNAT);
 }

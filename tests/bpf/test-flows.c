@@ -487,6 +487,46 @@ static void test_full_of_established(void **state)
 		expect_established(w, i);
 }
 
+/* ---- source ports ---- */
+
+#define SOURCE_PORTS (65536 - 1024) /* that clients above 1023 may get */
+
+static const char *const snat_texts[] = {"tcp *:8080 to 10.9.9.9:80 snat 192.0.2.77", NULL};
+
+/* A table in which source ports run out long before records do. */
+static int make_snat_world(void **state)
+{
+	*state = world_new(snat_texts, 4 * SOURCE_PORTS);
+	return 0;
+}
+
+static void run_outside(struct world *w, const struct packet_spec *spec, struct outcome *out)
+{
+	struct __sk_buff context = {.ifindex = w->interface};
+	struct packet in;
+
+	packet_build(spec, &in);
+	world_run(w, PROGRAM_IN, &context, in.data, in.length, out);
+}
+
+/* Every source port towards the target is some half-open connection's: they make room there too. */
+static void test_flood_of_source_ports(void **state)
+{
+	const struct flow_totals *totals = datapath_totals(((struct world *)*state)->datapath);
+	struct packet_spec s = tcp4(CLIENT_PORT, 8080, S);
+	char address[INET_ADDRSTRLEN];
+	struct outcome out;
+
+	s.source = address;
+	for (uint32_t i = 0; i < 2 * SOURCE_PORTS; i++) {
+		client_address(100000 + i, address);
+		run_outside(*state, &s, &out);
+		assert_int_equal((int)out.verdict, TC_ACT_UNSPEC);
+	}
+	assert_int_equal(totals->insert_failed, 0);
+	assert_in_range(totals->created - totals->destroyed, 1, SOURCE_PORTS);
+}
+
 /* ---- time ---- */
 
 #define TICKS_SHORT 2
@@ -617,6 +657,8 @@ int main(void)
 		TEST(test_room_is_used),
 		TEST(test_flood),
 		TEST(test_full_of_established),
+		cmocka_unit_test_setup_teardown(test_flood_of_source_ports, make_snat_world,
+						free_world),
 		TEST(test_expired_reply),
 		TEST(test_expired_original),
 		TEST(test_sweep),
