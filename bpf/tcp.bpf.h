@@ -11,13 +11,17 @@
 #include "parse.bpf.h"
 #include "shared/abi.h"
 
-/* May a packet with these flags begin a flow? SYN, and anything that shows a living connection:
- * after a reboot the rule alone tells how to go on. Not RST, not FIN: those only end things. */
+/*
+ * May a packet with these flags begin a flow? SYN, and anything that shows a living connection:
+ * after a reboot the rule alone tells how to go on. Not RST, not FIN: those only end things. Nor
+ * SYN and ACK: nobody here sent the SYN that this answers, it is what comes back from a flood under
+ * this host's name.
+ */
 static __always_inline bool tcp_may_begin(__u8 tcp_flags)
 {
 	if (tcp_flags & (TCP_RST | TCP_FIN))
 		return false;
-	return tcp_flags & (TCP_SYN | TCP_ACK);
+	return !(tcp_flags & TCP_SYN) != !(tcp_flags & TCP_ACK);
 }
 
 /* A client's SYN on a tuple whose connection is over begins a new one (RFC 9293, 3.6.1). */
@@ -37,9 +41,27 @@ static __always_inline __u32 tcp_after_fin(__u32 state, __u8 flow_flags)
 {
 	const __u8 both = FLOW_FIN_ORIG | FLOW_FIN_REPLY;
 
-	if (state == FLOW_SYN_SENT || state == FLOW_TIME_WAIT || state == FLOW_CLOSE)
+	switch (state) {
+	case FLOW_SYN_SENT:
+	case FLOW_SYN_SENT2:
+	case FLOW_TIME_WAIT:
+	case FLOW_CLOSE:
 		return state;
-	return (flow_flags & both) == both ? FLOW_LAST_ACK : FLOW_FIN_WAIT;
+	}
+	if ((flow_flags & both) == both)
+		return FLOW_LAST_ACK;
+	return state == FLOW_CLOSE_WAIT ? state : FLOW_FIN_WAIT; /* the same one again */
+}
+
+/*
+ * A server's plain SYN crosses the client's: a simultaneous open (RFC 9293, 3.5), in which both
+ * then answer.
+ */
+static __always_inline __u32 tcp_after_syn(__u32 state, __u32 reply, bool ack)
+{
+	if (state == FLOW_SYN_SENT && reply)
+		return ack ? FLOW_SYN_RECV : FLOW_SYN_SENT2;
+	return state == FLOW_SYN_SENT2 && ack ? FLOW_SYN_RECV : state;
 }
 
 static __always_inline __u32 tcp_after_ack(__u32 state, __u8 flow_flags, __u32 reply)
@@ -63,7 +85,7 @@ static __always_inline __u32 tcp_next_state(__u32 state, __u8 flow_flags, __u32 
 	if (tcp_flags & TCP_RST)
 		return FLOW_CLOSE;
 	if (tcp_flags & TCP_SYN)
-		return reply && state == FLOW_SYN_SENT ? FLOW_SYN_RECV : state;
+		return tcp_after_syn(state, reply, tcp_flags & TCP_ACK);
 	if (tcp_flags & TCP_FIN)
 		return tcp_after_fin(state, flow_flags);
 	if (tcp_flags & TCP_ACK)

@@ -12,8 +12,8 @@
 
 static const char *const protocol_names[] = {"tcp", "udp"};
 const char *const filter_states[FILTER_STATE_COUNT] = {
-	"SYN_SENT", "SYN_RECV",	 "ESTABLISHED", "FIN_WAIT",  "CLOSE_WAIT",
-	"LAST_ACK", "TIME_WAIT", "CLOSE",	"UNREPLIED", "REPLIED",
+	"SYN_SENT",  "SYN_RECV", "ESTABLISHED", "FIN_WAIT",  "CLOSE_WAIT", "LAST_ACK",
+	"TIME_WAIT", "CLOSE",	 "SYN_SENT2",	"UNREPLIED", "REPLIED",
 };
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))

@@ -9,7 +9,7 @@
 struct options;
 
 /* The states of flows, as users write them. */
-#define FILTER_STATE_COUNT 10
+#define FILTER_STATE_COUNT 11
 extern const char *const filter_states[FILTER_STATE_COUNT];
 
 /* Adds what the options ask for to `parameters`; CTL_USAGE when one makes no sense. */

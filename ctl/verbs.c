@@ -109,7 +109,7 @@ static const char check_details[] =
 static const char conntrack_details[] =
 	"Addresses and ports are those of the original direction, before redirection.\n"
 	"STATE is one of nf_conntrack's: SYN_SENT SYN_RECV ESTABLISHED FIN_WAIT CLOSE_WAIT\n"
-	"LAST_ACK TIME_WAIT CLOSE; for UDP: UNREPLIED REPLIED.\n";
+	"LAST_ACK TIME_WAIT CLOSE SYN_SENT2; for UDP: UNREPLIED REPLIED.\n";
 
 static const char import_details[] =
 	"Reads redirections of another program and prints them as lines of a configuration file;\n"

@@ -17,7 +17,7 @@
 
 #include <linux/types.h>
 
-#define DATAPATH_VERSION 2
+#define DATAPATH_VERSION 3
 #define TICK_SHIFT	 4
 
 /* nf_conntrack's state names (net/netfilter/nf_conntrack_proto_tcp.c), UDP's two behind them. */
@@ -31,6 +31,7 @@ enum flow_state {
 	FLOW_LAST_ACK,
 	FLOW_TIME_WAIT,
 	FLOW_CLOSE,
+	FLOW_SYN_SENT2,	    /* both ends have sent a SYN, neither has answered one */
 	FLOW_UDP_UNREPLIED, /* until the client sends again after a reply */
 	FLOW_UDP_REPLIED,   /* a stream */
 	FLOW_STATE_COUNT,
@@ -235,7 +236,7 @@ struct rule_setting {
 	__u32 deadline;			  /* tick */
 	__u16 changed;
 	__u8 policy; /* enum rule_on_change_policy */
-	__u8 pad[13];
+	__u8 pad[9];
 };
 
 /* A source of flows of a rule that limits them. */
@@ -349,6 +350,7 @@ struct datapath_config {
 	__u32 sample_mask;		  /* one packet in mask + 1 makes an event */
 	__u32 fragments;     /* 1: addresses are translated, so later fragments matter */
 	__u32 rule_timeouts; /* 1: some rule has its own */
+	__u32 pad;
 	__u64 direct;	     /* flows of rule 0; written by packets only */
 };
 
@@ -485,7 +487,7 @@ ABI_ASSERT_SIZE(struct held_fragment, 52 + HELD_BYTES);
 ABI_ASSERT_SIZE(struct trace_answer, 16 + 128 + TRACE_STAGES * 36);
 ABI_ASSERT_SIZE(struct registry_key, 8);
 ABI_ASSERT_SIZE(struct registry_value, 256);
-ABI_ASSERT_SIZE(struct datapath_config, 144);
+ABI_ASSERT_SIZE(struct datapath_config, 152);
 ABI_ASSERT_SIZE(struct flow_totals, 40 + 8 * PORT_SEARCH_CLASSES);
 ABI_ASSERT_SIZE(struct cpu_counters, 40 + 8 * REASON_COUNT + CPU_SCRATCH);
 ABI_ASSERT_SIZE(struct flow_event, 136);

@@ -12,14 +12,14 @@
  * services) and RFC 4787 (UDP: at least 2 min once a stream).
  */
 const struct timeout_name timeout_names[TIMEOUT_NAMES] = {
-	{"tcp-syn", STATE(SYN_SENT) | STATE(SYN_RECV), 60},
+	{"tcp-syn", STATE(SYN_SENT) | STATE(SYN_SENT2) | STATE(SYN_RECV), 60},
 	{"tcp-established", STATE(ESTABLISHED), 7440},
 	{"tcp-closing", STATE(FIN_WAIT) | STATE(CLOSE_WAIT) | STATE(LAST_ACK) | STATE(TIME_WAIT),
 	 120},
 	{"tcp-rst", STATE(CLOSE), 10},
 	{"udp", STATE(UDP_UNREPLIED), 30},
 	{"udp-stream", STATE(UDP_REPLIED), 300},
-	{"tcp-syn-sent", STATE(SYN_SENT), 0},
+	{"tcp-syn-sent", STATE(SYN_SENT) | STATE(SYN_SENT2), 0},
 	{"tcp-syn-recv", STATE(SYN_RECV), 0},
 	{"tcp-fin-wait", STATE(FIN_WAIT), 0},
 	{"tcp-close-wait", STATE(CLOSE_WAIT), 0},

@@ -145,14 +145,17 @@ void *oracle_grow(void *array, size_t n, size_t *allocated, size_t size)
 	return array;
 }
 
-/* A TCP flow begins with a SYN or amid a living connection; nothing begins with its end. */
+/*
+ * A TCP flow begins with a SYN or amid a living connection; nothing begins with its end, nor with
+ * the answer to a SYN that nobody has seen.
+ */
 static bool may_begin(const struct oracle_packet *p)
 {
 	if (p->protocol == PROTOCOL_UDP)
 		return true;
 	if (p->tcp_flags & (TCP_FLAG_RST | TCP_FLAG_FIN))
 		return false;
-	return p->tcp_flags & (TCP_FLAG_SYN | TCP_FLAG_ACK);
+	return !(p->tcp_flags & TCP_FLAG_SYN) != !(p->tcp_flags & TCP_FLAG_ACK);
 }
 
 static bool is_syn(const struct oracle_packet *p)

@@ -46,6 +46,19 @@ def udp(src, dst, sport, dport, payload):
     return header[:6] + struct.pack("!H", value or 0xffff) + payload
 
 
+TCP_FLAGS = {"F": 1, "S": 2, "R": 4, "P": 8, "A": 16}
+
+
+def tcp(src, dst, ports, flags, seq=0, ack=0, payload=b""):  # pylint: disable=too-many-arguments
+    """A segment; `flags` by their letters, SYNs with an MSS option."""
+    options = b"\x02\x04\x05\xb4" if "S" in flags else b""
+    bits = sum(TCP_FLAGS[f] for f in flags)
+    header = struct.pack("!HHIIBBHHH", *ports, seq & 0xffffffff, ack & 0xffffffff,
+                         (20 + len(options)) << 2, bits, 65535, 0, 0) + options
+    value = checksum(pseudo(src, dst, TCP, len(header) + len(payload)) + header + payload)
+    return header[:16] + struct.pack("!H", value) + header[18:] + payload
+
+
 def ip(src, dst, protocol, payload, number=0, at=0, more=False, dont=False):  # pylint: disable=too-many-arguments
     """A packet, or with `at` or `more` a fragment of one (`number` its identification)."""
     if family(src) == 4:

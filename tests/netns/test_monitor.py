@@ -17,7 +17,7 @@ from peers import TcpEcho, UdpEcho, receive, tcp_ask, udp_ask
 from redirectd import EXIT_FAILED, EXIT_NO_SUCH, EXIT_USAGE, NOBODY, REDIRECTCTL, Daemon
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-EVENTS_OFFSET, SAMPLE_OFFSET = 76, 124  # of struct datapath_config
+EVENTS_OFFSET, SAMPLE_OFFSET = 76, 128  # of struct datapath_config
 
 
 def schema():

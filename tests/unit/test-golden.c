@@ -41,21 +41,23 @@ static char *load(const char *path)
 
 static void print_config(const struct config *c, FILE *out)
 {
-	/* In the order of enum flow_state. */
+	/* In the order of enum flow_state; SYN_SENT2 has SYN_SENT's. */
 	static const char *const names[FLOW_STATE_COUNT] = {
 		NULL,		"tcp-syn-sent",
 		"tcp-syn-recv", "tcp-established",
 		"tcp-fin-wait", "tcp-close-wait",
 		"tcp-last-ack", "tcp-time-wait",
-		"tcp-rst",	"udp",
-		"udp-stream",
+		"tcp-rst",	NULL,
+		"udp",		"udp-stream",
 	};
 
 	for (size_t i = 0; i < c->n_interfaces; i++)
 		fprintf(out, "interface %s\n", c->interfaces[i]);
 	fprintf(out, "flows-max %u\n", c->flows_max);
 	for (size_t i = 1; i < FLOW_STATE_COUNT; i++)
-		fprintf(out, "timeout %s %us\n", names[i], c->timeouts[i]);
+		if (names[i])
+			fprintf(out, "timeout %s %us\n", names[i], c->timeouts[i]);
+	assert_int_equal(c->timeouts[FLOW_SYN_SENT2], c->timeouts[FLOW_SYN_SENT]);
 	for (size_t i = 0; i < c->n_rules; i++) {
 		_cleanup_(freep) char *text = NULL;
 
