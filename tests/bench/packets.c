@@ -1,16 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Small UDP packets for tests/bench/traffic.py: how many go through in a second, how long one
- * takes there and back. Owns nothing but its socket.
+ * Small UDP packets for tests/bench/traffic.py and flows.py: how many go through in a second, how
+ * long one takes there and back; and first packets. Owns nothing but its socket.
  *
  *   packets serve PORT                      answers every datagram that begins with 'A'
  *   packets burst ADDRESS PORT SECONDS SIZE sends bursts of 32, the last of each is answered, so
  *                                           that nothing is ever lost; prints how many were sent
  *   packets ping ADDRESS PORT SECONDS       one at a time; prints the median round trip in µs
+ *   packets fresh ADDRESS PORT FIRST COUNT  one from each of so many clients, FIRST being the
+ * number of the first: 10.0.0.0 and on; IPv4, root
  */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
+#include <netinet/ip.h>
+#include <netinet/udp.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -147,6 +151,55 @@ static int ping(int fd, double seconds)
 	return 0;
 }
 
+#define CLIENTS_AT 0x0a000000U /* 10.0.0.0 */
+
+struct fresh_packet {
+	struct iphdr ip;
+	struct udphdr udp;
+	char data[4];
+};
+
+/* Of a client that nobody has seen; without a UDP checksum, the kernel sees to the other. */
+static void fresh_make(struct fresh_packet *p, const struct sockaddr_in *to, uint32_t client)
+{
+	*p = (struct fresh_packet){
+		.ip = {.version = 4, .ihl = 5, .ttl = 64, .protocol = IPPROTO_UDP},
+		.udp = {.source = htons(40000), .dest = to->sin_port},
+	};
+	p->ip.tot_len = htons(sizeof(*p));
+	p->ip.saddr = htonl(CLIENTS_AT + client);
+	p->ip.daddr = to->sin_addr.s_addr;
+	p->udp.len = htons(sizeof(*p) - sizeof(p->ip));
+}
+
+static int fresh(const char *address, const char *port, uint32_t first, uint32_t count)
+{
+	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(port))};
+	static struct fresh_packet packets[BURST];
+	struct mmsghdr messages[BURST] = {0};
+	struct iovec parts[BURST];
+	int fd = socket(AF_INET, SOCK_RAW, IPPROTO_RAW), n;
+
+	if (fd < 0 || inet_pton(AF_INET, address, &to.sin_addr) != 1)
+		die(address);
+	for (uint32_t sent = 0; sent < count; sent += (uint32_t)n) {
+		uint32_t want = count - sent < BURST ? count - sent : BURST;
+
+		for (uint32_t i = 0; i < want; i++) {
+			fresh_make(&packets[i], &to, first + sent + i);
+			parts[i] = (struct iovec){&packets[i], sizeof(packets[i])};
+			messages[i].msg_hdr = (struct msghdr){.msg_name = &to,
+							      .msg_namelen = sizeof(to),
+							      .msg_iov = &parts[i],
+							      .msg_iovlen = 1};
+		}
+		n = sendmmsg(fd, messages, want, 0);
+		if (n < 0)
+			die("sendmmsg");
+	}
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	bool serving = argc == 3 && !strcmp(argv[1], "serve");
@@ -158,7 +211,10 @@ int main(int argc, char **argv)
 		return burst(socket_connect(argv[2], argv[3]), atof(argv[4]), size);
 	if (argc == 5 && !strcmp(argv[1], "ping"))
 		return ping(socket_connect(argv[2], argv[3]), atof(argv[4]));
+	if (argc == 6 && !strcmp(argv[1], "fresh"))
+		return fresh(argv[2], argv[3], (uint32_t)strtoul(argv[4], NULL, 0),
+			     (uint32_t)strtoul(argv[5], NULL, 0));
 	fprintf(stderr, "usage: packets serve PORT | burst ADDRESS PORT SECONDS SIZE | "
-			"ping ADDRESS PORT SECONDS\n");
+			"ping ADDRESS PORT SECONDS | fresh ADDRESS PORT FIRST COUNT\n");
 	return 2;
 }
