@@ -15,6 +15,7 @@
 struct events_print {
 	struct events *events;
 	struct events_listener listener;
+	uint64_t lost;
 };
 
 static void print_tuple(const struct flow_tuple *t, bool counts)
@@ -49,6 +50,16 @@ static void print_event(void *userdata, const struct event_view *e)
 	fflush(stdout);
 }
 
+/* What is gone is told where it is missing. */
+static void print_lost(void *userdata, uint64_t n)
+{
+	struct events_print *p = userdata;
+
+	p->lost += n;
+	printf("LOST %" PRIu64 " events, %" PRIu64 " so far: they came too fast\n", n, p->lost);
+	fflush(stdout);
+}
+
 int events_print_new(struct events *events, int verbosity, struct events_print **ret)
 {
 	struct events_print *p = calloc(1, sizeof(*p));
@@ -57,6 +68,8 @@ int events_print_new(struct events *events, int verbosity, struct events_print *
 		return -ENOMEM;
 	p->events = events;
 	p->listener.handler = print_event;
+	p->listener.lost = print_lost;
+	p->listener.userdata = p;
 	p->listener.sample = verbosity > 1 ? SAMPLE : 0;
 	events_listen(events, &p->listener);
 	*ret = p;

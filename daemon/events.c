@@ -19,6 +19,7 @@ struct events {
 	struct ring_buffer *ring;
 	sd_event_source *source;
 	unsigned turn; /* events taken in this one */
+	uint64_t lost; /* that listeners have been told of */
 	LIST_HEAD(, events_listener) listeners;
 };
 
@@ -80,12 +81,27 @@ static int on_event(void *userdata, void *data, size_t size)
 	return ++e->turn < EVENTS_PER_TURN ? 0 : -EAGAIN; /* ends this turn; the rest waits */
 }
 
+/* Asked once a turn: a full buffer always has events left for another one. */
+static void tell_losses(struct events *e)
+{
+	uint64_t lost = events_lost(e), before = e->lost;
+	struct events_listener *l;
+
+	if (lost <= before)
+		return;
+	e->lost = lost;
+	LIST_FOREACH(l, &e->listeners, link)
+	if (l->lost)
+		l->lost(l->userdata, lost - before);
+}
+
 static int on_readable(sd_event_source *s, int fd, uint32_t revents, void *userdata)
 {
 	struct events *e = userdata;
 
 	e->turn = 0;
 	ring_buffer__consume(e->ring);
+	tell_losses(e);
 	return 0;
 }
 
@@ -143,6 +159,8 @@ void events_listen(struct events *e, struct events_listener *l)
 	do /* what still lies there was meant for former listeners */
 		e->turn = 0;
 	while (LIST_EMPTY(&e->listeners) && ring_buffer__consume(e->ring) == -EAGAIN);
+	if (LIST_EMPTY(&e->listeners))
+		e->lost = events_lost(e);
 	l->skipped = 0;
 	LIST_INSERT_HEAD(&e->listeners, l, link);
 	update_datapath(e);

@@ -31,6 +31,8 @@ struct event_view {
 struct events_listener {
 	uint32_t sample; /* 0: no packets; else one packet in so many, a power of two */
 	void (*handler)(void *userdata, const struct event_view *e);
+	/* So many more have found the ring buffer full; may be NULL. */
+	void (*lost)(void *userdata, uint64_t n);
 	void *userdata;
 	LIST_ENTRY(events_listener) link;
 	uint32_t skipped; /* packets that other listeners wanted */

@@ -5,6 +5,7 @@ listens: none."""
 import contextlib
 import json
 import os
+import signal
 import socket
 import struct
 import subprocess
@@ -13,6 +14,7 @@ import jsonschema
 import pytest
 
 from netns import Pair, eventually, stop
+from packets import UDP, ip, send, udp
 from peers import TcpEcho, UdpEcho, receive, tcp_ask, udp_ask
 from redirectd import EXIT_FAILED, EXIT_NO_SUCH, EXIT_USAGE, NOBODY, REDIRECTCTL, Daemon
 
@@ -223,6 +225,36 @@ class TestSlowReader:
                 reply, waiting = self.read(slow, waiting)
                 seen, lost = seen + len(reply["events"]), reply["lost"]
             assert 0 < lost < self.FLOWS and seen + lost == self.FLOWS
+
+
+class TestDaemonThatStands:
+    """More events than the ring buffer holds (1 MiB), while nobody takes any out."""
+
+    FLOWS = 12000
+
+    def test_losses_are_told_everywhere(self, pair):
+        config = "timeout udp 1h\nredirect udp 7000 to 7001\n"
+        datagrams = [ip(Pair.CLIENT4, Pair.SERVER4, UDP, udp(Pair.CLIENT4, Pair.SERVER4, port, 7000, b"x"))
+                     for port in range(20000, 20000 + self.FLOWS)]
+        with Daemon(pair.server, config=config, arguments=["-v"]) as daemon, \
+                pair.server.listen(Pair.SERVER4, 7001, socket.SOCK_DGRAM), Monitor(daemon, as_json=True) as m:
+            daemon.process.send_signal(signal.SIGSTOP)
+            try:
+                send(pair.client, *datagrams)
+            finally:
+                daemon.process.send_signal(signal.SIGCONT)
+            stats = daemon.json("stats")
+            assert stats["flows"]["created"] == self.FLOWS
+            lost = stats["events_lost"]
+            assert 0 < lost < self.FLOWS
+            eventually(lambda: sum(TestSlowReader.told(m)) == self.FLOWS, "monitor knows of all")
+            assert TestSlowReader.told(m)[1] >= lost  # and what its own queue had no room for
+
+            def printed():
+                lines = daemon.log().splitlines()
+                return (sum(line.startswith("NEW ") for line in lines),
+                        max([int(line.split()[3]) for line in lines if line.startswith("LOST ")], default=0))
+            eventually(lambda: printed() == (self.FLOWS - lost, lost), f"-v knows of all: {printed()}")
 
 
 class TestFailures:
