@@ -104,13 +104,16 @@ static const char *const balance_texts[] = {
 };
 static const char *const own_address_texts[] = {"tcp 192.0.2.2:9090 to 90", NULL};
 
-static const struct rule_set redirects = {"3 rules", redirect_texts, 0, NULL};
-static const struct rule_set dnat = {"dnat", dnat_texts, 0, NULL};
-static const struct rule_set snat = {"snat", NULL, 2 * 128, one_target_each};
-static const struct rule_set balanced = {"balance", balance_texts, 0, NULL};
-static const struct rule_set many_ports = {"65,534 ports", NULL, 65534, one_port_each};
+static const struct rule_set redirects = {"3 rules", redirect_texts, 0, NULL, 0};
+static const struct rule_set births = {"births and deaths", redirect_texts, 0, NULL, EVENTS_FLOWS};
+static const struct rule_set samples = {"and sampled packets", redirect_texts, 0, NULL,
+					EVENTS_FLOWS | EVENTS_PACKETS};
+static const struct rule_set dnat = {"dnat", dnat_texts, 0, NULL, 0};
+static const struct rule_set snat = {"snat", NULL, 2 * 128, one_target_each, 0};
+static const struct rule_set balanced = {"balance", balance_texts, 0, NULL, 0};
+static const struct rule_set many_ports = {"65,534 ports", NULL, 65534, one_port_each, 0};
 static const struct rule_set many_addresses = {"10,000 addresses", own_address_texts, 9999,
-					       one_address_each};
+					       one_address_each, 0};
 
 /* ---- measurements ---- */
 
@@ -217,6 +220,12 @@ static const struct measurement rules_packets[] = {
 	{"first packet", RUN_IN, CHOOSE_FRESH, &to_service, EXPECT_CREATE, .tcp_flags = SYN},
 };
 
+/* Few enough new flows a round for the ring buffer. */
+static const struct measurement event_packets[] = {
+	{"established", RUN_IN, CHOOSE_LIVE, &to_service, EXPECT_FORWARD, .tcp_flags = ACK},
+	{"first packet", RUN_IN, CHOOSE_FRESH, &to_service, EXPECT_CREATE, .tcp_flags = SYN},
+};
+
 static const struct measurement steps[] = {
 	{"headers", RUN_UNTIL_PARSE, CHOOSE_LIVE, &to_service, EXPECT_NOTHING, .tcp_flags = ACK},
 	{"+ port table, both ports", RUN_UNTIL_PORTS, CHOOSE_LIVE, &to_service, EXPECT_NOTHING,
@@ -309,5 +318,12 @@ const struct group groups[] = {
 	 {&redirects, &many_ports, &many_addresses},
 	 FILLED(redirect_fill),
 	 TABLE(rules_packets)},
+	{"events",
+	 "Events that somebody listens to",
+	 TCP4,
+	 65536,
+	 {&redirects, &births, &samples},
+	 FILLED(redirect_fill),
+	 TABLE(event_packets)},
 };
 const size_t n_groups = ARRAY_SIZE(groups);

@@ -37,12 +37,14 @@
 #define ABSENT	    0x00800000U /* flows from here on are in no table */
 #define LIFE	    86400	/* seconds; no flow dies by itself */
 #define WORLDS_MAX  4
+#define SAMPLE	    1024
 #define OWN_ADDRESS 0xc0000202U /* 192.0.2.2 */
 
 struct world {
 	struct datapath *datapath;
 	struct apply *apply;
 	struct bench_bpf *skeleton;
+	struct ring_buffer *events;
 	int programs[RUN_COUNT];
 	char pin_path[64];
 	uint32_t live;	/* flows in the table */
@@ -217,6 +219,22 @@ static struct world **free_place(void)
 	die("more than %d worlds at once", WORLDS_MAX);
 }
 
+static int take_event(void *userdata, void *data, size_t size)
+{
+	return 0;
+}
+
+static void listen_to(struct world *w, uint32_t events)
+{
+	struct datapath_config *c = datapath_config(w->datapath);
+
+	c->sample_mask = SAMPLE - 1;
+	c->events = events;
+	w->events = ring_buffer__new(datapath_events_fd(w->datapath), take_event, NULL, NULL);
+	if (!w->events)
+		die("ring buffer: %s", strerror(errno));
+}
+
 struct world *world_open(const struct rule_set *rules, uint32_t flows)
 {
 	struct world **place = free_place(), *w = calloc(1, sizeof(*w));
@@ -241,6 +259,7 @@ struct world *world_open(const struct rule_set *rules, uint32_t flows)
 	apply_texts(w, rules);
 	set_lives(w, LIFE, LIFE);
 	load_skeleton(w);
+	listen_to(w, rules->events);
 	return w;
 }
 
@@ -249,6 +268,7 @@ void world_close(struct world *w)
 	for (size_t i = 0; i < WORLDS_MAX; i++)
 		if (worlds[i] == w)
 			worlds[i] = NULL;
+	ring_buffer__free(w->events);
 	bench_bpf__destroy(w->skeleton);
 	apply_free(w->apply);
 	datapath_unpin(w->datapath);
@@ -413,6 +433,7 @@ uint32_t world_run(struct world *w, const struct kind *kind, const struct measur
 	choose_flows(w, kind, m, repeat);
 	before = counted(w, m->expected);
 	ns = run_once(w, m->runner, &packet, repeat);
+	ring_buffer__consume(w->events); /* else the next ones find no room, which costs less */
 	did = counted(w, m->expected) - before;
 	if (m->expected != EXPECT_NOTHING && (did > repeat || repeat - did > repeat / 10000 + 1))
 		die("%s, %s: %lu of %u packets went that way", kind->name, m->label,

@@ -78,12 +78,14 @@ struct measurement {
 	enum part part;
 };
 
-/* Rules as texts up to NULL, and n more that `text` writes. */
+/* Rules as texts up to NULL, and n more that `text` writes; and which events somebody listens to.
+ */
 struct rule_set {
 	const char *name;
 	const char *const *texts;
 	unsigned n;
 	void (*text)(unsigned number, char *buffer, size_t size);
+	uint32_t events; /* EVENTS_*; packets as `monitor --packets` samples them */
 };
 
 struct world;
