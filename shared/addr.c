@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* IP addresses and prefixes: parsing, printing, comparing. inet_pton(3) and inet_ntop(3) decide
- * what an address is. */
+ * what an address is and how it is written. */
 #include "shared/addr.h"
 
 #include <arpa/inet.h>
@@ -124,9 +124,96 @@ int ip_prefix_parse(const char *text, struct ip_prefix *ret)
 	return 0;
 }
 
+/*
+ * inet_ntop(3) goes through sprintf(3), which would be most of what a dump of a million flows
+ * takes: the forms that are not rare are written here, and tests hold them against it.
+ */
+static char *write_octet(char *to, unsigned n)
+{
+	if (n >= 100)
+		*to++ = (char)('0' + n / 100);
+	if (n >= 10)
+		*to++ = (char)('0' + n / 10 % 10);
+	*to++ = (char)('0' + n % 10);
+	return to;
+}
+
+static void ipv4_format(const uint8_t bytes[static 4], char *to)
+{
+	for (int i = 0; i < 4; i++) {
+		if (i)
+			*to++ = '.';
+		to = write_octet(to, bytes[i]);
+	}
+	*to = '\0';
+}
+
+static char *write_group(char *to, unsigned group)
+{
+	static const char digits[] = "0123456789abcdef";
+
+	for (int shift = group > 0xfff	? 12
+			 : group > 0xff ? 8
+			 : group > 0xf	? 4
+					: 0;
+	     shift >= 0; shift -= 4)
+		*to++ = digits[group >> shift & 0xf];
+	return to;
+}
+
+/* The first of the longest runs of two zero groups or more (RFC 5952, 4.2); its length, or 0. */
+static int longest_zeros(const unsigned groups[static 8], int *ret_first)
+{
+	int longest = 1, run = 0;
+
+	for (int i = 0; i < 8; i++) {
+		run = groups[i] ? 0 : run + 1;
+		if (run <= longest)
+			continue;
+		longest = run;
+		*ret_first = i + 1 - run;
+	}
+	return longest > 1 ? longest : 0;
+}
+
+static void ipv6_format(const uint8_t bytes[static 16], char *to)
+{
+	unsigned groups[8];
+	int first = 8, zeros;
+
+	for (int i = 0; i < 8; i++)
+		groups[i] = (unsigned)bytes[2 * i] << 8 | bytes[2 * i + 1];
+	zeros = longest_zeros(groups, &first);
+	for (int i = 0; i < 8; i++) {
+		if (i == first) {
+			*to++ = ':';
+			i += zeros - 1;
+			if (i == 7)
+				*to++ = ':';
+			continue;
+		}
+		if (i)
+			*to++ = ':';
+		to = write_group(to, groups[i]);
+	}
+	*to = '\0';
+}
+
+/* Those that may be written with a dotted quad at their end. */
+static bool ipv6_holds_ipv4(const uint8_t bytes[static 16])
+{
+	static const uint8_t zeros[10];
+
+	return memcmp(bytes, zeros, sizeof(zeros)) == 0;
+}
+
 const char *ip_address_format(const struct ip_prefix *p, char buffer[static IP_PREFIX_STRLEN])
 {
-	if (!inet_ntop(p->family, p->bytes, buffer, IP_PREFIX_STRLEN))
+	if (p->family == AF_INET)
+		ipv4_format(p->bytes, buffer);
+	else if (p->family == AF_INET6 && !ipv6_holds_ipv4(p->bytes))
+		ipv6_format(p->bytes, buffer);
+	else if (!inet_ntop(p->family, p->bytes, buffer, IP_PREFIX_STRLEN))
 		buffer[0] = '\0';
 	return buffer;
 }

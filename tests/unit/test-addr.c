@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Addresses and prefixes: what is read, what is refused, and back to text. */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -181,12 +182,37 @@ static void test_mapped(void **state)
 	assert_false(ip_prefix_is_mapped(&p));
 }
 
+/* Addresses of every pattern of zeros, and many by chance, are written as inet_ntop(3) does it. */
+static void test_as_the_library(void **state)
+{
+	static const uint8_t ends[] = {0, 1, 9, 0x0a, 0x10, 0x99, 0xff};
+	char expected[INET6_ADDRSTRLEN], buffer[IP_PREFIX_STRLEN];
+	uint64_t random = 1;
+
+	for (unsigned i = 0; i < 400000; i++) {
+		struct ip_prefix p = {.family = i % 2 ? AF_INET6 : AF_INET};
+		unsigned size = i % 2 ? 16 : 4;
+
+		for (unsigned b = 0; b < size; b++) {
+			random = random * 6364136223846793005ULL + 1442695040888963407ULL;
+			/* Of IPv6, which groups are not zero is told by the low bits. */
+			if (size == 4 || i >> 1 & 1U << b / 2)
+				p.bytes[b] = random >> 60 ? (uint8_t)(random >> 40)
+							  : ends[(random >> 32) % sizeof(ends)];
+		}
+		p.length = (uint8_t)(8 * size);
+		assert_non_null(inet_ntop(p.family, p.bytes, expected, sizeof(expected)));
+		assert_string_equal(ip_address_format(&p, buffer), expected);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_parse_and_format), cmocka_unit_test(test_parse_refuses),
 		cmocka_unit_test(test_host_bits),	 cmocka_unit_test(test_is_host),
 		cmocka_unit_test(test_contains),	 cmocka_unit_test(test_mapped),
+		cmocka_unit_test(test_as_the_library),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
