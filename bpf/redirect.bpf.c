@@ -319,19 +319,20 @@ int read_clock(struct __sk_buff *skb)
 }
 
 /* A function of its own, so that the loop below is one path to the verifier, not one a record. */
-__noinline int sweep_record(__u32 record, __u32 seq)
+__noinline int sweep_record(__u32 record, __u32 seq, __u32 reason)
 {
 	struct flow *f = table_record(record);
 
-	if (!record || !f || f->state == FLOW_FREE)
+	/* Who owns it is about to end it, or to make it. */
+	if (!record || !f || f->state == FLOW_FREE || seq & FLOW_OWNED)
 		return 0;
-	return flow_destroy(record, f, seq, DESTROY_EXPIRED);
+	return flow_destroy(record, f, seq, reason);
 }
 
 /*
- * Not attached: the daemon runs it on a list of records that looked expired in its mapping, so
- * that freeing goes the same way, under the same locks, as when packets do it. Returns how many
- * of them were freed.
+ * Not attached: the daemon runs it on a list of records that looked expired in its mapping, or that
+ * somebody asks it to end, so that freeing goes the same way, under the same locks, as when packets
+ * do it. Returns how many of them were freed, and marks those.
  */
 SEC("tc")
 int sweep(struct __sk_buff *skb)
@@ -339,11 +340,14 @@ int sweep(struct __sk_buff *skb)
 	int freed = 0;
 
 	for (int i = 0; i < SWEEP_BATCH; i++) {
+		__u32 offset = SWEEP_OFFSET + i * sizeof(struct sweep_item);
 		struct sweep_item item;
 
-		if (bpf_skb_load_bytes(skb, SWEEP_OFFSET + i * sizeof(item), &item, sizeof(item)))
+		if (bpf_skb_load_bytes(skb, offset, &item, sizeof(item)))
 			break;
-		freed += sweep_record(item.record, item.seq);
+		item.freed = sweep_record(item.record, item.seq, item.reason);
+		freed += item.freed;
+		bpf_skb_store_bytes(skb, offset, &item, sizeof(item), 0);
 	}
 	return freed;
 }

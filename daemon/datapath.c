@@ -763,11 +763,11 @@ int datapath_events_fd(struct datapath *d)
 	return bpf_map__fd(d->skeleton->maps.events);
 }
 
-int datapath_sweep(struct datapath *d, const struct sweep_item *items, size_t n)
+int datapath_sweep(struct datapath *d, struct sweep_item *items, size_t n)
 {
-	char packet[SWEEP_OFFSET + SWEEP_BATCH * sizeof(struct sweep_item)] = {0};
+	char packet[SWEEP_OFFSET + SWEEP_BATCH * sizeof(struct sweep_item)];
 	LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = packet, .data_size_in = sizeof(packet),
-		    .repeat = 1);
+		    .data_out = packet, .repeat = 1);
 	int freed = 0, r;
 
 	for (size_t done = 0; done < n; done += SWEEP_BATCH) {
@@ -775,9 +775,11 @@ int datapath_sweep(struct datapath *d, const struct sweep_item *items, size_t n)
 
 		memset(packet, 0, sizeof(packet));
 		memcpy(packet + SWEEP_OFFSET, items + done, batch * sizeof(*items));
+		opts.data_size_out = sizeof(packet);
 		r = bpf_prog_test_run_opts(datapath_program_fd(d, PROGRAM_SWEEP), &opts);
 		if (r < 0)
 			return r;
+		memcpy(items + done, packet + SWEEP_OFFSET, batch * sizeof(*items));
 		freed += opts.retval;
 	}
 	return freed;

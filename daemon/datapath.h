@@ -101,8 +101,11 @@ uint32_t datapath_registry_next(struct datapath *d, uint32_t rule);
 
 int datapath_events_fd(struct datapath *d);
 
-/* Frees the records that are expired, or expire soon enough; returns how many, or an error. */
-int datapath_sweep(struct datapath *d, const struct sweep_item *items, size_t n);
+/*
+ * Ends the flows that the records still hold, for the reason given with each; `freed` tells which.
+ * Returns how many, or an error.
+ */
+int datapath_sweep(struct datapath *d, struct sweep_item *items, size_t n);
 
 /* Walks the sources that limits know: NULL starts. 0, or -ENOENT at the end. */
 int datapath_limit_source_next(struct datapath *d, const struct limit_source_key *key,

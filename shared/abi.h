@@ -428,12 +428,17 @@ struct flow_event {
 	struct flow flow;
 };
 
-/* The input of the sweep program, as packet data behind SWEEP_OFFSET bytes of zeros. */
+/*
+ * What the sweep program is to end, as packet data behind SWEEP_OFFSET bytes of zeros. It writes
+ * into each whether it did.
+ */
 #define SWEEP_OFFSET 16
 #define SWEEP_BATCH  128
 struct sweep_item {
 	__u32 record;
-	__u32 seq;
+	__u16 seq;
+	__u8 reason; /* enum destroy_reason; with DESTROY_EXPIRED only if it still is */
+	__u8 freed;
 };
 
 /*
@@ -491,3 +496,4 @@ ABI_ASSERT_SIZE(struct datapath_config, 152);
 ABI_ASSERT_SIZE(struct flow_totals, 40 + 8 * PORT_SEARCH_CLASSES);
 ABI_ASSERT_SIZE(struct cpu_counters, 40 + 8 * REASON_COUNT + CPU_SCRATCH);
 ABI_ASSERT_SIZE(struct flow_event, 136);
+ABI_ASSERT_SIZE(struct sweep_item, 8);

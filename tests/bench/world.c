@@ -301,7 +301,7 @@ static void sweep_expired(struct world *w)
 		die("out of memory");
 	for (uint32_t i = 1; i < n; i++)
 		if (flows[i].state != FLOW_FREE)
-			items[found++] = (struct sweep_item){i, flows[i].seq};
+			items[found++] = (struct sweep_item){.record = i, .seq = flows[i].seq};
 	freed = datapath_sweep(w->datapath, items, found);
 	free(items);
 	if (freed < 0)

@@ -594,7 +594,7 @@ static void test_sweep(void **state)
 {
 	struct packet_spec client = udp4(CLIENT_PORT, 5300);
 	struct world *w = *state;
-	struct sweep_item item;
+	struct sweep_item item = {.reason = DESTROY_EXPIRED};
 	const struct flow *f;
 	uint32_t n;
 
@@ -612,6 +612,41 @@ static void test_sweep(void **state)
 	assert_null(find(w, &client));
 	assert_int_equal(datapath_sweep(w->datapath, &item, 1), 0);
 	assert_int_equal(datapath_totals(w->datapath)->expired, 1);
+}
+
+/* On request living flows end too: those that were looked at, and no others. */
+static void test_sweep_request(void **state)
+{
+	struct packet_spec client = tcp4(CLIENT_PORT, 8080, S), server = answer(client, 80);
+	struct sweep_item items[2 * SWEEP_BATCH] = {{.record = 0}};
+	struct world *w = *state;
+	const struct flow *flows;
+	size_t n_items = 0;
+	uint32_t n;
+
+	flows = datapath_flows(w->datapath, &n);
+	for (uint32_t i = 0; i < 150; i++)
+		establish(w, i);
+	for (uint32_t i = 1; i < n; i++)
+		if (flows[i].state != FLOW_FREE)
+			items[n_items++] = (struct sweep_item){
+				.record = i, .seq = flows[i].seq, .reason = DESTROY_REQUEST};
+	assert_int_equal(n_items, 150);
+	items[0].seq++;			   /* of another flow */
+	items[1].seq |= FLOW_OWNED;	   /* in the making */
+	items[2].reason = DESTROY_EXPIRED; /* which it is not */
+	assert_int_equal(datapath_sweep(w->datapath, items, n_items), 147);
+	for (size_t i = 0; i < n_items; i++) {
+		assert_int_equal(items[i].freed, i > 2);
+		assert_int_equal(flows[items[i].record].state == FLOW_FREE, i > 2);
+	}
+	assert_int_equal(datapath_totals(w->datapath)->destroyed, 147);
+	assert_int_equal(datapath_totals(w->datapath)->expired, 0);
+	/* Once more frees nothing, and a new flow of the same tuple is another one. */
+	assert_int_equal(datapath_sweep(w->datapath, items + 3, 1), 0);
+	assert_false(items[3].freed);
+	expect(w, ORACLE_IN, &client, CLIENT_PORT, 80);
+	expect(w, ORACLE_OUT, &server, 8080, CLIENT_PORT);
 }
 
 /* ---- rules change ---- */
@@ -677,6 +712,7 @@ int main(void)
 		TEST(test_expired_reply),
 		TEST(test_expired_original),
 		TEST(test_sweep),
+		TEST(test_sweep_request),
 		TEST(test_rules_replaced),
 		TEST(test_rules_removed),
 	};
