@@ -100,9 +100,8 @@ static void view_tuple(const struct flow_dir *d, bool ipv6, struct flow_tuple *r
 	ret->bytes = d->bytes;
 }
 
-void flows_view(struct datapath *d, const struct flow *f, struct flow_view *ret)
+static void view_at(struct datapath *d, const struct flow *f, uint32_t now, struct flow_view *ret)
 {
-	uint32_t now = datapath_ticks(d);
 	uint32_t idle = flows_idle_ticks(f, now), timeout = flows_timeout(d, f);
 
 	*ret = (struct flow_view){
@@ -119,19 +118,30 @@ void flows_view(struct datapath *d, const struct flow *f, struct flow_view *ret)
 	view_tuple(&f->reply, f->flags & FLOW_IPV6, &ret->reply);
 }
 
-int flows_next(struct datapath *d, uint32_t *cursor, uint32_t budget, struct flow_view *ret)
+void flows_view(struct datapath *d, const struct flow *f, struct flow_view *ret)
 {
-	uint32_t n, now = datapath_ticks(d);
-	const struct flow *flows = datapath_flows(d, &n);
+	view_at(d, f, datapath_ticks(d), ret);
+}
+
+void flows_walk_resume(struct flows_walk *w, struct datapath *d)
+{
+	w->datapath = d;
+	w->flows = datapath_flows(d, &w->n);
+	w->now = datapath_ticks(d);
+}
+
+int flows_next(struct flows_walk *w, uint32_t *budget, struct flow_view *ret)
+{
 	struct flow f;
 
-	for (; *cursor < n; (*cursor)++) {
-		if (!budget--)
+	for (; w->cursor < w->n; w->cursor++) {
+		if (*budget == 0)
 			return -EAGAIN;
-		if (!flows_read(&flows[*cursor], &f) || flows_expired(d, &f, now))
+		(*budget)--;
+		if (!flows_read(&w->flows[w->cursor], &f) || flows_expired(w->datapath, &f, w->now))
 			continue;
-		flows_view(d, &f, ret);
-		(*cursor)++;
+		view_at(w->datapath, &f, w->now, ret);
+		w->last = (struct sweep_item){.record = w->cursor++, .seq = f.seq};
 		return 1;
 	}
 	return 0;
@@ -339,7 +349,8 @@ int flows_sweep(struct datapath *d, uint32_t *cursor, uint32_t n_records)
 		*cursor = i + 1;
 		if (flows[i].state == FLOW_FREE || !flows_expired(d, &flows[i], now))
 			continue;
-		items[n_items++] = (struct sweep_item){.record = i, .seq = flows[i].seq};
+		items[n_items++] = (struct sweep_item){
+			.record = i, .seq = flows[i].seq, .reason = DESTROY_EXPIRED};
 		if (n_items < SWEEP_BATCH)
 			continue;
 		r = datapath_sweep(d, items, n_items);

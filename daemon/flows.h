@@ -51,11 +51,23 @@ const struct flow_sums *flow_target_sums_find(const struct flow_target_sums *t, 
 					      uint32_t number);
 
 /*
- * Walks the table: start with *cursor = 0; each call stores the next live flow and returns 1, or 0
- * at the end. Looks at `budget` records at the most and returns -EAGAIN when that is used up
- * without a flow: yield to the event loop and call again with the same cursor.
+ * A walk over the table, from `cursor` 0 on. The rest is as it is during one turn of the event
+ * loop: flows_walk_resume() begins each.
  */
-int flows_next(struct datapath *d, uint32_t *cursor, uint32_t budget, struct flow_view *ret);
+struct flows_walk {
+	uint32_t cursor;
+	struct datapath *datapath;
+	const struct flow *flows;
+	uint32_t n, now;
+	struct sweep_item last; /* which record the last flow is in */
+};
+
+void flows_walk_resume(struct flows_walk *w, struct datapath *d);
+/*
+ * Stores the next live flow and returns 1, or 0 at the end. Each record that it looks at takes one
+ * from `budget`; -EAGAIN when that is used up.
+ */
+int flows_next(struct flows_walk *w, uint32_t *budget, struct flow_view *ret);
 
 /* Live flows, expired ones excluded. */
 uint64_t flows_count(struct datapath *d);

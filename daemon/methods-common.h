@@ -10,7 +10,9 @@
 #include "daemon/server.h"
 #include "shared/diag.h"
 
-#define METHODS_SCHEMA 1 /* of the answers that scripts keep; contract */
+/* Of the answers that scripts keep; contract. And how those begin that are written as text. */
+#define METHODS_SCHEMA	     1
+#define METHODS_SCHEMA_BEGIN "{\"schema\":1,"
 
 enum parameter_type {
 	PARAMETER_STRING,  /* const char *, borrowed; NULL: not given */

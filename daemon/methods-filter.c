@@ -10,26 +10,44 @@
 
 #include "daemon/manager.h"
 #include "daemon/ruleset.h"
-#include "shared/rule-json.h"
-#include "shared/varlink.h"
+#include "shared/writer.h"
 
 struct filter_parameters {
 	uint32_t packets;
+	bool dry_run;
 	const char *protocol, *src, *dst, *state, *rule;
 	int32_t sport, dport;
 };
 
-/* The first one is Monitor's alone. */
-static const struct parameter filter_parameters[] = {
-	{"packets", PARAMETER_COUNT, false, offsetof(struct filter_parameters, packets)},
-	{"protocol", PARAMETER_STRING, false, offsetof(struct filter_parameters, protocol)},
-	{"src", PARAMETER_STRING, false, offsetof(struct filter_parameters, src)},
-	{"dst", PARAMETER_STRING, false, offsetof(struct filter_parameters, dst)},
-	{"sport", PARAMETER_PORT, false, offsetof(struct filter_parameters, sport)},
-	{"dport", PARAMETER_PORT, false, offsetof(struct filter_parameters, dport)},
-	{"state", PARAMETER_STRING, false, offsetof(struct filter_parameters, state)},
-	{"rule", PARAMETER_STRING, false, offsetof(struct filter_parameters, rule)},
-	{NULL, PARAMETER_STRING, false, 0},
+#define AT(member) offsetof(struct filter_parameters, member)
+#define TUPLE_PARAMETERS(required)                                                                 \
+	{"protocol", PARAMETER_STRING, required, AT(protocol)},                                    \
+		{"src", PARAMETER_STRING, required, AT(src)},                                      \
+		{"dst", PARAMETER_STRING, required, AT(dst)},                                      \
+		{"sport", PARAMETER_PORT, required, AT(sport)},                                    \
+	{                                                                                          \
+		"dport", PARAMETER_PORT, required, AT(dport)                                       \
+	}
+#define FILTER_PARAMETERS                                                                          \
+	TUPLE_PARAMETERS(false), {"state", PARAMETER_STRING, false, AT(state)},                    \
+	{                                                                                          \
+		"rule", PARAMETER_STRING, false, AT(rule)                                          \
+	}
+#define END                                                                                        \
+	{                                                                                          \
+		NULL, PARAMETER_STRING, false, 0                                                   \
+	}
+
+static const struct parameter tuple_parameters[] = {TUPLE_PARAMETERS(true), END};
+static const struct parameter filter_parameters[] = {FILTER_PARAMETERS, END};
+static const struct parameter monitor_parameters[] = {
+	{"packets", PARAMETER_COUNT, false, AT(packets)}, FILTER_PARAMETERS, END};
+static const struct parameter delete_parameters[] = {
+	{"dryRun", PARAMETER_BOOL, false, AT(dry_run)}, FILTER_PARAMETERS, END};
+static const struct parameter *const request_parameters[] = {
+	[FILTER_ALONE] = filter_parameters,
+	[FILTER_MONITOR] = monitor_parameters,
+	[FILTER_DELETE] = delete_parameters,
 };
 
 static bool filter_set_protocol(struct flow_filter *f, const char *name)
@@ -98,38 +116,70 @@ static bool filter_set_rule(struct flow_filter *f, const struct ruleset *rules)
 	return true;
 }
 
-bool flow_filter_fits(const struct flow_filter *f, const struct flow_view *v)
+static bool filter_is_empty(const struct flow_filter *f)
 {
-	const struct flow_tuple *t = &v->original;
+	return !f->selector && !f->protocol && !f->state && f->sport == METHODS_NO_PORT &&
+	       f->dport == METHODS_NO_PORT && !f->src.family && !f->dst.family;
+}
 
-	return (!f->rule || f->rule == v->rule) && (!f->protocol || f->protocol == v->protocol) &&
-	       (!f->state || f->state == v->state) &&
-	       (f->sport == METHODS_NO_PORT || f->sport == t->sport) &&
+static bool tuple_fits(const struct flow_filter *f, const struct flow_tuple *t)
+{
+	return (f->sport == METHODS_NO_PORT || f->sport == t->sport) &&
 	       (f->dport == METHODS_NO_PORT || f->dport == t->dport) &&
 	       (!f->src.family || ip_prefix_contains(&f->src, &t->src)) &&
 	       (!f->dst.family || ip_prefix_contains(&f->dst, &t->dst));
 }
 
-bool methods_read_filter(struct call *call, json_t *parameters, struct manager *m,
-			 struct flow_filter *ret, uint32_t *ret_packets, int *ret_answer)
+bool flow_filter_fits(const struct flow_filter *f, const struct flow_view *v)
 {
-	struct filter_parameters p;
-	const char *wrong;
-
-	if (!methods_read_parameters(call, parameters, filter_parameters + !ret_packets, &p,
-				     ret_answer))
-		return false;
-	wrong = filter_read(ret, &p);
-	if (wrong)
-		*ret_answer = methods_invalid_parameter(call, wrong);
-	else if (!filter_set_rule(ret, manager_ruleset(m)))
-		*ret_answer = methods_no_such_rule(call, ret->selector);
-	else if (ret_packets)
-		*ret_packets = p.packets;
-	return !wrong && (!ret->selector || ret->rule);
+	return (!f->rule || f->rule == v->rule) && (!f->protocol || f->protocol == v->protocol) &&
+	       (!f->state || f->state == v->state) &&
+	       (tuple_fits(f, &v->original) || (f->either_direction && tuple_fits(f, &v->reply)));
 }
 
-static json_t *interface_pack(struct interface_cache *c, uint32_t ifindex)
+bool methods_read_filter(struct call *call, json_t *parameters, struct manager *m,
+			 enum filter_request_kind kind, struct filter_request *ret, int *ret_answer)
+{
+	struct filter_parameters p = {.packets = 0};
+	struct flow_filter *f = &ret->filter;
+	const char *wrong;
+
+	if (!methods_read_parameters(call, parameters, request_parameters[kind], &p, ret_answer))
+		return false;
+	ret->packets = p.packets;
+	ret->dry_run = p.dry_run;
+	wrong = filter_read(f, &p);
+	if (wrong)
+		*ret_answer = methods_invalid_parameter(call, wrong);
+	else if (!filter_set_rule(f, manager_ruleset(m)))
+		*ret_answer = methods_no_such_rule(call, f->selector);
+	else if (kind == FILTER_DELETE && filter_is_empty(f))
+		*ret_answer = call_error(call, "io.redirectd.FilterNeeded", json_object());
+	else
+		return true;
+	return false;
+}
+
+bool methods_read_tuple(struct call *call, json_t *parameters, struct flow_filter *ret,
+			int *ret_answer)
+{
+	struct filter_parameters p = {.packets = 0};
+	const char *wrong;
+
+	if (!methods_read_parameters(call, parameters, tuple_parameters, &p, ret_answer))
+		return false;
+	wrong = filter_read(ret, &p);
+	if (!wrong && !ip_prefix_is_host(&ret->src))
+		wrong = "src";
+	if (!wrong && !ip_prefix_is_host(&ret->dst))
+		wrong = "dst";
+	ret->either_direction = true;
+	if (wrong)
+		*ret_answer = methods_invalid_parameter(call, wrong);
+	return !wrong;
+}
+
+static void write_interface(struct writer *w, struct interface_cache *c, uint32_t ifindex)
 {
 	size_t i = 0;
 
@@ -143,27 +193,57 @@ static json_t *interface_pack(struct interface_cache *c, uint32_t ifindex)
 		if (!if_indextoname(ifindex, c->entries[i].name))
 			c->entries[i].name[0] = '\0';
 	}
-	return varlink_text(c->entries[i].name[0] ? c->entries[i].name : NULL);
+	if (c->entries[i].name[0])
+		writer_json_string(w, c->entries[i].name);
+	else
+		writer_literal(w, "null");
 }
 
-static json_t *tuple_pack(const struct flow_tuple *t)
+static void write_address(struct writer *w, const struct ip_prefix *address)
 {
-	char src[IP_PREFIX_STRLEN], dst[IP_PREFIX_STRLEN];
+	char *to = writer_room(w, IP_PREFIX_STRLEN);
 
-	ip_address_format(&t->src, src);
-	ip_address_format(&t->dst, dst);
-	return json_pack("{s:s, s:i, s:s, s:i, s:o, s:o}", "src", src, "sport", t->sport, "dst",
-			 dst, "dport", t->dport, "packets", rule_json_counter(t->packets), "bytes",
-			 rule_json_counter(t->bytes));
+	if (to)
+		writer_advance(w, strlen(ip_address_format(address, to)));
 }
 
-json_t *methods_pack_flow(const struct flow_view *v, struct interface_cache *interfaces)
+static void write_tuple(struct writer *w, const struct flow_tuple *t)
 {
-	return json_pack(
-		"{s:I, s:s, s:s, s:b, s:o, s:o, s:o, s:o, s:o}", "rule", (json_int_t)v->rule,
-		"protocol", v->protocol == IPPROTO_TCP ? "tcp" : "udp", "state",
-		flow_state_name(v->state), "assured", v->assured, "original",
-		tuple_pack(&v->original), "reply", tuple_pack(&v->reply), "interface",
-		interface_pack(interfaces, v->ifindex), "age_ms", rule_json_counter(v->age_ms),
-		"expires_ms", rule_json_counter(v->expires_ms));
+	writer_literal(w, "{\"src\":\"");
+	write_address(w, &t->src);
+	writer_literal(w, "\",\"sport\":");
+	writer_number(w, t->sport);
+	writer_literal(w, ",\"dst\":\"");
+	write_address(w, &t->dst);
+	writer_literal(w, "\",\"dport\":");
+	writer_number(w, t->dport);
+	writer_literal(w, ",\"packets\":");
+	writer_json_number(w, t->packets);
+	writer_literal(w, ",\"bytes\":");
+	writer_json_number(w, t->bytes);
+	writer_literal(w, "}");
+}
+
+void methods_write_flow(struct writer *w, const struct flow_view *v,
+			struct interface_cache *interfaces)
+{
+	writer_literal(w, "{\"rule\":");
+	writer_number(w, v->rule);
+	writer_literal(w, ",\"protocol\":\"");
+	writer_text(w, v->protocol == IPPROTO_TCP ? "tcp" : "udp");
+	writer_literal(w, "\",\"state\":\"");
+	writer_text(w, flow_state_name(v->state));
+	writer_literal(w, "\",\"assured\":");
+	writer_text(w, v->assured ? "true" : "false");
+	writer_literal(w, ",\"original\":");
+	write_tuple(w, &v->original);
+	writer_literal(w, ",\"reply\":");
+	write_tuple(w, &v->reply);
+	writer_literal(w, ",\"interface\":");
+	write_interface(w, interfaces, v->ifindex);
+	writer_literal(w, ",\"age_ms\":");
+	writer_json_number(w, v->age_ms);
+	writer_literal(w, ",\"expires_ms\":");
+	writer_json_number(w, v->expires_ms);
+	writer_literal(w, "}");
 }

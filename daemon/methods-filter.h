@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What Conntrack, ConntrackCount and Monitor share: which flows are meant, and a flow as JSON. */
+/* What the methods about flows share: which flows are meant, and a flow as JSON. */
 #pragma once
 
 #include <jansson.h>
@@ -23,15 +23,29 @@ struct flow_filter {
 	 * mistake. Which of the two shows when such a flow is met or not.
 	 */
 	bool rule_unknown;
-	const char *selector; /* the parameter `rule`, borrowed; NULL: not given */
+	const char *selector;  /* the parameter `rule`, borrowed; NULL: not given */
+	bool either_direction; /* addresses and ports may be those of the answers as well */
 };
 
-/*
- * Fills in *ret, or answers the call, returns false, and the handler returns *ret_answer. With
- * `ret_packets` there is also a parameter `packets`; 0: not given.
- */
+/* What a method takes beside the filter. */
+enum filter_request_kind {
+	FILTER_ALONE,
+	FILTER_MONITOR, /* `packets` */
+	FILTER_DELETE,	/* `dryRun`; and the filter may not be empty */
+};
+struct filter_request {
+	struct flow_filter filter;
+	uint32_t packets; /* 0: not given */
+	bool dry_run;
+};
+
+/* Fills in *ret, or answers the call, returns false, and the handler returns *ret_answer. */
 bool methods_read_filter(struct call *call, json_t *parameters, struct manager *m,
-			 struct flow_filter *ret, uint32_t *ret_packets, int *ret_answer);
+			 enum filter_request_kind kind, struct filter_request *ret,
+			 int *ret_answer);
+/* The same of a method that takes the tuple of one flow. */
+bool methods_read_tuple(struct call *call, json_t *parameters, struct flow_filter *ret,
+			int *ret_answer);
 bool flow_filter_fits(const struct flow_filter *f, const struct flow_view *v);
 
 /* Names of interfaces, asked for once as long as it is not cleared. */
@@ -44,5 +58,6 @@ struct interface_cache {
 	size_t n;
 };
 
-/* An object of type Flow, a new reference; NULL: out of memory. */
-json_t *methods_pack_flow(const struct flow_view *v, struct interface_cache *interfaces);
+/* Writes an object of type Flow. */
+void methods_write_flow(struct writer *w, const struct flow_view *v,
+			struct interface_cache *interfaces);

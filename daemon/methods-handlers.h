@@ -25,6 +25,9 @@ int methods_save(struct call *call, json_t *parameters, void *userdata);
 
 /* methods-flows.c */
 int methods_conntrack(struct call *call, json_t *parameters, void *userdata);
+int methods_conntrack_get(struct call *call, json_t *parameters, void *userdata);
+int methods_conntrack_delete(struct call *call, json_t *parameters, void *userdata);
+int methods_conntrack_flush(struct call *call, json_t *parameters, void *userdata);
 int methods_conntrack_count(struct call *call, json_t *parameters, void *userdata);
 
 /* methods-doctor.c */

@@ -13,7 +13,6 @@
 #include "daemon/methods-filter.h"
 #include "daemon/methods-handlers.h"
 #include "shared/cleanup.h"
-#include "shared/rule-json.h"
 
 #define EVENTS_PER_REPLY 512
 #define EVENTS_QUEUED	 4096 /* about 1 MiB */
@@ -62,53 +61,70 @@ static void on_event(void *userdata, const struct event_view *e)
 	call_wake(m->call);
 }
 
-static json_t *packet_pack(const struct event_view *e)
+static void write_packet(struct writer *w, const struct event_view *e)
 {
-	if (e->kind != EVENT_PACKET)
-		return json_null();
-	return json_pack("{s:s, s:I}", "direction", e->reply ? "reply" : "original", "length",
-			 (json_int_t)e->length);
+	if (e->kind != EVENT_PACKET) {
+		writer_literal(w, "null");
+		return;
+	}
+	writer_literal(w, "{\"direction\":\"");
+	writer_text(w, e->reply ? "reply" : "original");
+	writer_literal(w, "\",\"length\":");
+	writer_number(w, e->length);
+	writer_literal(w, "}");
 }
 
-static json_t *event_pack(struct monitor *m, const struct queued_event *q)
+static void write_reason(struct writer *w, const struct event_view *e)
 {
-	const struct event_view *e = &q->view;
-	json_int_t time = (json_int_t)q->time.tv_sec * 1000000 + q->time.tv_nsec / 1000;
 	const char *reason = e->kind == EVENT_DESTROY ? event_reason_name(e->reason) : NULL;
 
-	return json_pack("{s:s, s:I, s:s?, s:o, s:o}", "event", event_kind_name(e->kind), "time_us",
-			 time, "reason", reason, "packet", packet_pack(e), "flow",
-			 methods_pack_flow(&e->flow, &m->interfaces));
+	if (reason)
+		writer_json_string(w, reason);
+	else
+		writer_literal(w, "null");
 }
 
-static json_t *take_events(struct monitor *m)
+static void write_event(struct writer *w, struct monitor *m, const struct queued_event *q)
 {
-	json_t *array = json_array();
+	writer_literal(w, "{\"event\":\"");
+	writer_text(w, event_kind_name(q->view.kind));
+	writer_literal(w, "\",\"time_us\":");
+	writer_number(w, (uint64_t)q->time.tv_sec * 1000000 + (uint64_t)q->time.tv_nsec / 1000);
+	writer_literal(w, ",\"reason\":");
+	write_reason(w, &q->view);
+	writer_literal(w, ",\"packet\":");
+	write_packet(w, &q->view);
+	writer_literal(w, ",\"flow\":");
+	methods_write_flow(w, &q->view.flow, &m->interfaces);
+	writer_literal(w, "}");
+}
 
+static void write_events(struct writer *w, struct monitor *m)
+{
 	/* Names may have changed since the last reply. */
 	m->interfaces.n = 0;
 	for (size_t i = 0; m->n > 0 && i < EVENTS_PER_REPLY; i++) {
-		if (json_array_append_new(array, event_pack(m, &m->queue[m->first])) < 0) {
-			json_decref(array);
-			return NULL;
-		}
+		if (i)
+			writer_literal(w, ",");
+		write_event(w, m, &m->queue[m->first]);
 		m->first = (m->first + 1) % EVENTS_QUEUED;
 		m->n--;
 	}
-	return array;
 }
 
-static int produce(void *state, json_t **ret)
+static int produce(void *state, struct writer *reply)
 {
 	struct monitor *m = state;
 
 	if (m->began && m->n == 0)
 		return -EINPROGRESS;
 	m->began = true;
-	*ret = json_pack("{s:i, s:o, s:o}", "schema", METHODS_SCHEMA, "events", take_events(m),
-			 "lost",
-			 rule_json_counter(m->lost + events_lost(m->events) - m->lost_base));
-	return *ret ? 1 : -ENOMEM;
+	writer_literal(reply, METHODS_SCHEMA_BEGIN "\"events\":[");
+	write_events(reply, m);
+	writer_literal(reply, "],\"lost\":");
+	writer_json_number(reply, m->lost + events_lost(m->events) - m->lost_base);
+	writer_literal(reply, "}");
+	return 1;
 }
 
 /* One packet in so many: a power of two, as the datapath samples. */
@@ -151,23 +167,22 @@ static struct monitor *monitor_new(struct call *call, struct events *events)
 int methods_monitor(struct call *call, json_t *parameters, void *userdata)
 {
 	struct events *events = manager_events(userdata);
-	struct flow_filter filter;
+	struct filter_request request;
 	struct monitor *m;
-	uint32_t packets;
 	int r;
 
-	if (!methods_read_filter(call, parameters, userdata, &filter, &packets, &r))
+	if (!methods_read_filter(call, parameters, userdata, FILTER_MONITOR, &request, &r))
 		return r;
-	if (rule_is_gone(userdata, &filter))
-		return methods_no_such_rule(call, filter.selector);
+	if (rule_is_gone(userdata, &request.filter))
+		return methods_no_such_rule(call, request.filter.selector);
 	if (!call_wants_more(call))
 		return call_error(call, "org.varlink.service.ExpectedMore", json_object());
 	m = monitor_new(call, events);
 	if (!m)
 		return -ENOMEM;
-	m->filter = filter;
+	m->filter = request.filter;
 	m->filter.selector = NULL; /* goes with the parameters */
-	m->listener.sample = round_sample(packets);
+	m->listener.sample = round_sample(request.packets);
 	m->lost_base = events_lost(events);
 	events_listen(events, &m->listener);
 	return call_stream(call, produce, m, monitor_free);

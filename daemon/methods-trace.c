@@ -12,6 +12,7 @@
 #include "daemon/trace.h"
 #include "shared/cleanup.h"
 #include "shared/varlink.h"
+#include "shared/writer.h"
 
 struct trace_parameters {
 	const char *protocol, *src, *dst, *interface;
@@ -117,13 +118,15 @@ static json_t *rules_pack(const struct trace *t)
 
 static json_t *flow_pack(struct manager *m, const struct trace_answer *a)
 {
+	_cleanup_(writer_clear) struct writer text = {0};
 	struct interface_cache interfaces = {.n = 0};
 	struct flow_view view;
 
 	if (a->reason != REASON_COUNT)
 		return json_null();
 	flows_view(manager_datapath(m), &a->flow, &view);
-	return methods_pack_flow(&view, &interfaces);
+	methods_write_flow(&text, &view, &interfaces);
+	return text.failed ? NULL : json_loadb(text.data, text.length, 0, NULL);
 }
 
 static const char *verdict(const struct trace_answer *a)

@@ -40,9 +40,10 @@ struct call {
 	bool answered; /* the last reply is out (or dropped, with oneway) */
 	bool asleep;   /* the stream waits for call_wake() */
 	/* A stream in progress has a `produce`. */
-	int (*produce)(void *state, json_t **ret);
+	int (*produce)(void *state, struct writer *reply);
 	void *state;
 	void (*destroy)(void *state);
+	struct writer reply; /* of the stream, in the making */
 };
 
 enum client_timer {
@@ -94,6 +95,7 @@ static void call_end(struct call *call)
 	call->destroy = NULL;
 	call->state = NULL;
 	call->asleep = false;
+	writer_clear(&call->reply);
 }
 
 bool call_wants_more(const struct call *c)
@@ -101,19 +103,28 @@ bool call_wants_more(const struct call *c)
 	return c->more;
 }
 
+static void client_set_output(struct client *c, char *text, size_t length)
+{
+	c->out = text;
+	c->out_length = length;
+	c->out_sent = 0;
+	c->server->output += length;
+}
+
 /* Takes over `message`; NULL means that there was no memory for it. */
 static int client_queue(struct client *c, json_t *message)
 {
+	size_t length;
+	char *text;
 	int r;
 
 	if (!message)
 		return -ENOMEM;
-	r = c->out ? -EBUSY : varlink_encode(message, &c->out, &c->out_length);
+	r = c->out ? -EBUSY : varlink_encode(message, &text, &length);
 	json_decref(message);
 	if (r < 0)
 		return r;
-	c->out_sent = 0;
-	c->server->output += c->out_length;
+	client_set_output(c, text, length);
 	return 0;
 }
 
@@ -141,7 +152,7 @@ int call_error(struct call *c, const char *error, json_t *parameters)
 	return call_answer(c, json_pack("{s:s, s:o}", "error", error, "parameters", parameters));
 }
 
-int call_stream(struct call *c, int (*produce)(void *state, json_t **ret), void *state,
+int call_stream(struct call *c, int (*produce)(void *state, struct writer *reply), void *state,
 		void (*destroy)(void *state))
 {
 	if (c->answered || c->produce) {
@@ -152,11 +163,6 @@ int call_stream(struct call *c, int (*produce)(void *state, json_t **ret), void 
 	c->produce = produce;
 	c->state = state;
 	c->destroy = destroy;
-	if (c->oneway) {
-		/* Nobody would see it. */
-		c->answered = true;
-		call_end(c);
-	}
 	return 0;
 }
 
@@ -168,12 +174,41 @@ void call_wake(struct call *call)
 	sd_event_source_set_enabled(call->client->defer, SD_EVENT_ONESHOT);
 }
 
-/* One reply of the stream in progress. */
+#define REPLY_BEGIN "{\"parameters\":"
+
+/* The reply that the stream has written is sent: the last one, or one of many. */
+static int call_send_reply(struct call *call, bool last)
+{
+	struct writer *reply = &call->reply;
+
+	if (reply->length == strlen(REPLY_BEGIN))
+		writer_literal(reply, "{}");
+	if (!last)
+		writer_literal(reply, ",\"continues\":true");
+	writer_bytes(reply, "}", sizeof("}"));
+	if (reply->failed)
+		return -ENOMEM;
+	if (call->oneway) {
+		writer_clear(reply);
+	} else {
+		client_set_output(call->client, reply->data, reply->length);
+		*reply = (struct writer){0};
+	}
+	if (last) {
+		call->answered = true;
+		call_end(call);
+	}
+	return 0;
+}
+
+/* The stream in progress goes on by one step. */
 static int call_continue(struct call *call)
 {
-	json_t *parameters = NULL;
-	int r = call->produce(call->state, &parameters);
+	int r;
 
+	if (call->reply.length == 0)
+		writer_literal(&call->reply, REPLY_BEGIN);
+	r = call->produce(call->state, &call->reply);
 	if (r == -EAGAIN)
 		return 0;
 	if (r == -EINPROGRESS) {
@@ -181,19 +216,12 @@ static int call_continue(struct call *call)
 		return 0;
 	}
 	if (r < 0 || call->answered) {
-		json_decref(parameters);
 		call_end(call);
 		return r < 0 ? r : 0;
 	}
-	if (r > 0 && call->more)
-		return client_queue(call->client, json_pack("{s:o, s:b}", "parameters", parameters,
-							    "continues", 1));
-	if (r > 0) {
-		json_decref(parameters);
+	if (r > 0 && !call->more && !call->oneway)
 		return -EPROTO;
-	}
-	call_end(call);
-	return call_reply(call, parameters ? parameters : json_object());
+	return call_send_reply(call, r == 0);
 }
 
 /* ---- dispatch ---- */
@@ -561,7 +589,8 @@ static int client_read(struct client *c)
 static int client_on_io(sd_event_source *source, int fd, uint32_t revents, void *userdata)
 {
 	struct client *c = userdata;
-	bool runs_anyway = c->timing == TIMER_OFF && !c->blocked && !c->call.produce;
+	bool runs_anyway =
+		c->timing == TIMER_OFF && !c->blocked && (!c->call.produce || c->call.oneway);
 	int r = 0;
 
 	if (revents & EPOLLIN)

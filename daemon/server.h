@@ -13,6 +13,7 @@
 #include <systemd/sd-event.h>
 
 #include "shared/cleanup.h"
+#include "shared/writer.h"
 
 #define SERVER_CLIENTS_MAX	 64
 #define SERVER_REQUEST_MAX	 (1024 * 1024)
@@ -78,18 +79,23 @@ bool call_wants_more(const struct call *c);
 int call_reply(struct call *c, json_t *parameters);
 int call_error(struct call *c, const char *error, json_t *parameters);
 /*
- * Streams: `produce` is called whenever the client has room and returns 1 with the next reply
- * (*ret, new reference), 0 at the end (with or without a last reply in *ret), -EAGAIN to be called
- * again from the event loop. `state` is released with `destroy` at the end or when the client goes,
- * and when call_stream() fails. A client that reads slowly pauses only itself.
+ * Streams: `produce` is called whenever the client has room. It writes the parameters of the next
+ * reply, one object, and returns 1; 0 at the end (with or without a last reply); -EAGAIN to be
+ * called again from the event loop, and what it has written then still stands. `state` is released
+ * with `destroy` at the end or when the client goes, and when call_stream() fails. A client that
+ * reads slowly pauses only itself.
+ *
+ * Replies are text, since a stream may have millions of objects: a tree of JSON values of each
+ * would take longer than all the rest. writer.h has what it takes to write them.
  *
  * Without a last reply an empty one ends the stream. `produce` may call call_error() and return 0
  * to end it with an error. A call that did not want `more` may use this too, to spread its work
- * over the event loop; `produce` then only returns -EAGAIN and, with the one reply, 0.
+ * over the event loop; `produce` then only returns -EAGAIN and, with the one reply, 0. One with
+ * `oneway` runs too, to its end, and what it writes is dropped.
  *
  * -EINPROGRESS: there is nothing to send now; `produce` is called again after call_wake(), which
  * may be called at any time before `destroy`, and does nothing when the stream is not asleep.
  */
-int call_stream(struct call *c, int (*produce)(void *state, json_t **ret), void *state,
+int call_stream(struct call *c, int (*produce)(void *state, struct writer *reply), void *state,
 		void (*destroy)(void *state));
 void call_wake(struct call *c);
