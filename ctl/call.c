@@ -71,6 +71,12 @@ enum exit_code client_receive(struct client *c, json_t **ret, bool *ret_continue
 	return check(c, redirectd_receive(c->connection, ret, ret_continues), f);
 }
 
+enum exit_code client_receive_text(struct client *c, const char **ret, size_t *ret_length,
+				   struct failure *f)
+{
+	return check(c, redirectd_receive_text(c->connection, ret, ret_length), f);
+}
+
 enum exit_code client_error(struct client *c, const json_t *error, struct failure *f)
 {
 	return check(c, redirectd_read_error(c->connection, error), f);

@@ -33,6 +33,10 @@ enum exit_code client_receive_message(struct client *c, json_t **ret, struct fai
 enum exit_code client_receive(struct client *c, json_t **ret, bool *ret_continues,
 			      struct failure *f);
 
+/* One whole reply message as text, an error too; borrowed until the next call with the client. */
+enum exit_code client_receive_text(struct client *c, const char **ret, size_t *ret_length,
+				   struct failure *f);
+
 /* Connects, calls, takes the only reply. */
 enum exit_code client_call(const char *path, const char *method, const json_t *parameters,
 			   json_t **ret, struct failure *f);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "ctl/options.h"
+#include "ctl/verbs.h"
 #include "shared/addr.h"
 #include "shared/words.h"
 
@@ -108,4 +109,32 @@ enum exit_code filter_make(const struct options *o, json_t *parameters, struct f
 			return f->code;
 	}
 	return CTL_DONE;
+}
+
+static enum exit_code refuse_prefix(const struct options *o, enum option_id id, struct failure *f)
+{
+	struct ip_prefix prefix;
+
+	if (ip_prefix_parse(o->values[id], &prefix) == 0 && ip_prefix_is_host(&prefix))
+		return CTL_DONE;
+	return failure_set(f, CTL_USAGE, "--%s %s: one flow has an address, no prefix",
+			   option_table[id].name, o->values[id]);
+}
+
+enum exit_code filter_make_tuple(const struct options *o, json_t *parameters, struct failure *f)
+{
+	static const enum option_id tuple_options[] = {OPTION_PROTOCOL, OPTION_SRC, OPTION_DST,
+						       OPTION_SPORT, OPTION_DPORT};
+
+	for (size_t i = 0; i < ARRAY_SIZE(tuple_options); i++)
+		if (!options_has(o, tuple_options[i]))
+			return failure_set(
+				f, CTL_USAGE,
+				"%s needs -p, -s, -d, --sport and --dport: --%s is missing",
+				o->verb->name, option_table[tuple_options[i]].name);
+	if (filter_make(o, parameters, f) != CTL_DONE)
+		return f->code;
+	if (refuse_prefix(o, OPTION_SRC, f) != CTL_DONE)
+		return f->code;
+	return refuse_prefix(o, OPTION_DST, f);
 }

@@ -26,13 +26,12 @@ const struct option_info option_table[OPTION_COUNT] = {
 	[OPTION_HELP] = {OPTIONS_GLOBAL, 'h', "help", NULL, "this help; after a verb, the verb's"},
 	[OPTION_VERSION] = {OPTIONS_GLOBAL, 'V', "version", NULL, "print the version"},
 	[OPTION_OUTPUT] = {OPTIONS_OUTPUT, 'o', "output", "FORMAT", "choose the output format"},
-	[OPTION_PROTOCOL] = {OPTIONS_FILTER, 'p', "protocol", "PROTO", "only tcp, or only udp"},
-	[OPTION_SRC] = {OPTIONS_FILTER, 's', "src", "SRC",
-			"only clients of this address or prefix"},
-	[OPTION_DST] = {OPTIONS_FILTER, 'd', "dst", "DST",
+	[OPTION_PROTOCOL] = {OPTIONS_TUPLE, 'p', "protocol", "PROTO", "only tcp, or only udp"},
+	[OPTION_SRC] = {OPTIONS_TUPLE, 's', "src", "SRC", "only clients of this address or prefix"},
+	[OPTION_DST] = {OPTIONS_TUPLE, 'd', "dst", "DST",
 			"only flows to this address or prefix, as the client sees it"},
-	[OPTION_SPORT] = {OPTIONS_FILTER, 0, "sport", "N", "only from this port of the client"},
-	[OPTION_DPORT] = {OPTIONS_FILTER, 0, "dport", "N", "only to this port, before redirection"},
+	[OPTION_SPORT] = {OPTIONS_TUPLE, 0, "sport", "N", "only from this port of the client"},
+	[OPTION_DPORT] = {OPTIONS_TUPLE, 0, "dport", "N", "only to this port, before redirection"},
 	[OPTION_STATE] = {OPTIONS_FILTER, 0, "state", "STATE", "only in this state"},
 	[OPTION_RULE] = {OPTIONS_FILTER, 0, "rule", "ID|NAME", "only flows of this rule"},
 	[OPTION_PACKETS] = {OPTIONS_MONITOR, 0, "packets", "[=N]",
@@ -280,10 +279,9 @@ const char *options_socket(const struct options *o)
 }
 
 static const char *const format_names[OUTPUT_FORMAT_COUNT] = {
-	[OUTPUT_TABLE] = "table",
-	[OUTPUT_RULES] = "rules",
-	[OUTPUT_JSON] = "json",
-	[OUTPUT_OPENMETRICS] = "openmetrics",
+	[OUTPUT_TABLE] = "table",	[OUTPUT_RULES] = "rules",
+	[OUTPUT_JSON] = "json",		[OUTPUT_OPENMETRICS] = "openmetrics",
+	[OUTPUT_EXTENDED] = "extended",
 };
 
 const char *options_format_name(enum output_format format)

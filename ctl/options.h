@@ -52,6 +52,7 @@ enum option_group {
 	OPTIONS_IMPORT = 1 << 5,
 	OPTIONS_TOP = 1 << 6,
 	OPTIONS_DOCTOR = 1 << 7,
+	OPTIONS_TUPLE = 1 << 8, /* the part of a filter that one flow has to itself */
 };
 
 struct option_info {
@@ -93,6 +94,7 @@ enum output_format {
 	OUTPUT_RULES,
 	OUTPUT_JSON,
 	OUTPUT_OPENMETRICS,
+	OUTPUT_EXTENDED,
 	OUTPUT_FORMAT_COUNT,
 };
 

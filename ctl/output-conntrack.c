@@ -2,92 +2,77 @@
 /* A flow of the control socket as a line of `conntrack -L`. */
 #include "ctl/output-conntrack.h"
 
-#include <errno.h>
-#include <inttypes.h>
-#include <netinet/in.h>
-#include <stdint.h>
-#include <string.h>
-
-#include "ctl/output-text.h"
-
-struct tuple {
-	const char *src, *dst;
-	json_int_t sport, dport, packets, bytes;
-};
+#include "ctl/flow-reply.h"
 
 /* The numbers that nf_conntrack prints beside the names; a state column only where it has one. */
 static const struct protocol {
-	const char *name;
-	int number;
+	const char *name, *columns;
 	bool has_state;
-} protocols[] = {
-	{"tcp", IPPROTO_TCP, true},
-	{"udp", IPPROTO_UDP, false},
-};
+} protocols[] =
+	{
+		{"tcp", "tcp      6 ", true},
+		{"udp", "udp      17 ", false},
+},
+  unknown_protocol = {NULL, "unknown  0 ", true};
 
-static const struct protocol *protocol_find(const char *name)
+static const struct protocol *protocol_find(const struct json_text *name)
 {
-	size_t i;
-
-	for (i = 0; i < sizeof(protocols) / sizeof(protocols[0]); i++)
-		if (strcmp(protocols[i].name, name) == 0)
+	for (size_t i = 0; i < sizeof(protocols) / sizeof(protocols[0]); i++)
+		if (json_text_is(name, protocols[i].name))
 			return &protocols[i];
-	return NULL;
+	return &unknown_protocol;
 }
 
-static int tuple_unpack(const json_t *json, struct tuple *ret, json_error_t *error)
+/* These words have letters and digits only; whatever else comes shall not drive a terminal. */
+static void write_word(const struct json_text *t, struct writer *out)
 {
-	return json_unpack_ex((json_t *)json, error, 0, "{s:s,s:I,s:s,s:I,s:I,s:I}", "src",
-			      &ret->src, "sport", &ret->sport, "dst", &ret->dst, "dport",
-			      &ret->dport, "packets", &ret->packets, "bytes", &ret->bytes);
+	char *to = writer_room(out, t->length);
+
+	if (!to)
+		return;
+	for (size_t i = 0; i < t->length; i++)
+		to[i] = t->at[i] > ' ' && t->at[i] < 0x7f ? t->at[i] : '?';
+	writer_advance(out, t->length);
 }
 
-static void write_word(const char *label, const char *value, FILE *out)
+static void write_end(const struct flow_end *e, struct writer *out)
 {
-	fputs(label, out);
-	text_write_safe(value, strlen(value), out);
-	fputc(' ', out);
+	writer_literal(out, "src=");
+	write_word(&e->src, out);
+	writer_literal(out, " dst=");
+	write_word(&e->dst, out);
+	writer_literal(out, " sport=");
+	writer_number(out, e->sport);
+	writer_literal(out, " dport=");
+	writer_number(out, e->dport);
+	writer_literal(out, " packets=");
+	writer_number(out, e->packets);
+	writer_literal(out, " bytes=");
+	writer_number(out, e->bytes);
+	writer_literal(out, " ");
 }
 
-static void write_tuple(const struct tuple *t, FILE *out)
+void output_conntrack(const struct flow *f, bool extended, struct writer *out)
 {
-	write_word("src=", t->src, out);
-	write_word("dst=", t->dst, out);
-	fprintf(out,
-		"sport=%" JSON_INTEGER_FORMAT " dport=%" JSON_INTEGER_FORMAT
-		" packets=%" JSON_INTEGER_FORMAT " bytes=%" JSON_INTEGER_FORMAT " ",
-		t->sport, t->dport, t->packets, t->bytes);
-}
+	const struct protocol *protocol = protocol_find(&f->protocol);
 
-int output_conntrack(const json_t *flow, FILE *out, json_error_t *error)
-{
-	const char *protocol_name, *state;
-	const struct protocol *protocol;
-	json_t *original_json, *reply_json;
-	struct tuple original, reply;
-	json_int_t expires_ms;
-	int assured;
-
-	if (json_unpack_ex((json_t *)flow, error, 0, "{s:s,s:s,s:b,s:o,s:o,s:I}", "protocol",
-			   &protocol_name, "state", &state, "assured", &assured, "original",
-			   &original_json, "reply", &reply_json, "expires_ms", &expires_ms) < 0)
-		return -EBADMSG;
-	if (tuple_unpack(original_json, &original, error) < 0 ||
-	    tuple_unpack(reply_json, &reply, error) < 0)
-		return -EBADMSG;
-
-	protocol = protocol_find(protocol_name);
-	fprintf(out, "%-8s %d %" JSON_INTEGER_FORMAT " ", protocol ? protocol->name : "unknown",
-		protocol ? protocol->number : 0, expires_ms / 1000);
-	if (!protocol || protocol->has_state)
-		write_word("", state, out);
-	write_tuple(&original, out);
+	if (extended && memchr(f->original.src.at, ':', f->original.src.length))
+		writer_literal(out, "ipv6     10 ");
+	else if (extended)
+		writer_literal(out, "ipv4     2 ");
+	writer_text(out, protocol->columns);
+	writer_number(out, f->expires_ms / 1000);
+	writer_literal(out, " ");
+	if (protocol->has_state) {
+		write_word(&f->state, out);
+		writer_literal(out, " ");
+	}
+	write_end(&f->original, out);
 	/* nf_conntrack's IPS_SEEN_REPLY: no packet has come back yet. */
-	if (reply.packets == 0)
-		fputs("[UNREPLIED] ", out);
-	write_tuple(&reply, out);
-	if (assured)
-		fputs("[ASSURED] ", out);
-	fputs("mark=0 use=1\n", out);
-	return 0;
+	if (f->reply.packets == 0)
+		writer_literal(out, "[UNREPLIED] ");
+	write_end(&f->reply, out);
+	if (f->assured)
+		writer_literal(out, "[ASSURED] ");
+	writer_literal(out, "mark=0 use=1\n");
 }

@@ -2,6 +2,7 @@
 /* JSON on stdout. Keys keep the order in which the daemon sent them. */
 #include "ctl/output-json.h"
 
+#include <stdlib.h>
 #include <unistd.h>
 
 void output_json(const json_t *document, FILE *out)
@@ -12,28 +13,34 @@ void output_json(const json_t *document, FILE *out)
 	fputc('\n', out);
 }
 
-static void stream_begin(struct json_stream *s, const char *key)
+static void stream_begin(struct json_stream *s)
 {
-	if (!s->open)
-		fprintf(s->out, "{\"schema\":1,\"%s\":[", key);
+	if (!s->open) {
+		writer_literal(s->out, "{\"schema\":1,\"");
+		writer_text(s->out, s->key);
+		writer_literal(s->out, "\":[");
+	}
 	s->open = true;
 }
 
-void json_stream_add(struct json_stream *s, const char *key, const json_t *element)
+void json_stream_add(struct json_stream *s, const char *element, size_t length)
 {
-	stream_begin(s, key);
-	fputs(s->any ? ",\n" : "\n", s->out);
-	json_dumpf(element, s->out, JSON_COMPACT);
+	stream_begin(s);
+	writer_text(s->out, s->any ? ",\n" : "\n");
+	writer_bytes(s->out, element, length);
 	s->any = true;
 }
 
-void json_stream_end(struct json_stream *s, const char *key, const json_t *error)
+void json_stream_end(struct json_stream *s, const json_t *error)
 {
-	stream_begin(s, key);
-	fputs(s->any ? "\n]" : "]", s->out);
-	if (error) {
-		fputs(",\"error\":", s->out);
-		json_dumpf(error, s->out, JSON_COMPACT);
+	char *text = error ? json_dumps(error, JSON_COMPACT) : NULL;
+
+	stream_begin(s);
+	writer_text(s->out, s->any ? "\n]" : "]");
+	if (text) {
+		writer_literal(s->out, ",\"error\":");
+		writer_text(s->out, text);
 	}
-	fputs("}\n", s->out);
+	writer_literal(s->out, "}\n");
+	free(text);
 }

@@ -6,6 +6,8 @@
 #include <stdbool.h>
 #include <stdio.h>
 
+#include "shared/writer.h"
+
 /* Writes a document and a newline. */
 void output_json(const json_t *document, FILE *out);
 
@@ -14,11 +16,13 @@ void output_json(const json_t *document, FILE *out);
  * one valid document even when the daemon dies in its middle: then it ends with an "error".
  */
 struct json_stream {
-	FILE *out;
+	struct writer *out; /* emptied by its owner as he likes */
+	const char *key;
 	bool open; /* the head is written */
 	bool any;  /* an element is written */
 };
 
-void json_stream_add(struct json_stream *s, const char *key, const json_t *element);
+/* The element is JSON text already. */
+void json_stream_add(struct json_stream *s, const char *element, size_t length);
 /* `error` (may be NULL) is borrowed. */
-void json_stream_end(struct json_stream *s, const char *key, const json_t *error);
+void json_stream_end(struct json_stream *s, const json_t *error);

@@ -10,8 +10,10 @@
 #include "ctl/output-text.h"
 #include "shared/words.h"
 
-#define VERBS_MOST	64	    /* names that one "did you mean" looks at */
+#define VERBS_MOST	64 /* names that one "did you mean" looks at */
+#define NAMES_LENGTH	128
 #define GROUP_CONNTRACK "conntrack" /* the first word of the verbs that have two */
+#define FILTER		(OPTIONS_TUPLE | OPTIONS_FILTER)
 
 static const char add_details[] =
 	"RULE is the rest of the words, or one quoted word:\n"
@@ -111,6 +113,27 @@ static const char conntrack_details[] =
 	"STATE is one of nf_conntrack's: SYN_SENT SYN_RECV ESTABLISHED FIN_WAIT CLOSE_WAIT\n"
 	"LAST_ACK TIME_WAIT CLOSE SYN_SENT2; for UDP: UNREPLIED REPLIED.\n";
 
+static const char get_details[] =
+	"Needs -p, -s, -d, --sport and --dport: what the client sends, or what it is answered.\n"
+	"Exit status: 5 there is no such flow.\n"
+	"\n"
+	"    redirectctl conntrack get -p tcp -s 198.51.100.7 -d 192.0.2.1 --sport 40000 --dport "
+	"8080\n";
+
+#define ENDED_CONNECTIONS                                                                          \
+	"The next packet of a connection that goes on begins a new flow, by the rules as they "    \
+	"are\n"                                                                                    \
+	"then; nobody is sent a RST.\n"
+
+static const char delete_details[] =
+	"Ends the flows that fit, of which at least one filter says something, and prints each;\n"
+	"-n only prints them. " ENDED_CONNECTIONS "Exit status: 5 no flow fits.\n"
+	"\n"
+	"    redirectctl conntrack delete -s 198.51.100.0/24\n"
+	"    redirectctl -n conntrack delete --rule web --state ESTABLISHED\n";
+
+static const char flush_details[] = "Ends every flow, and says how many. " ENDED_CONNECTIONS;
+
 static const char import_details[] =
 	"Reads redirections of another program and prints them as lines of a configuration file;\n"
 	"what it cannot take is told on stderr, with its place and why. FILE `-` or none is the\n"
@@ -177,13 +200,19 @@ const struct verb verb_table[] = {
 	{"import", "[FILE]", "print rules of other programs as ours", import_details, 0, 1,
 	 OPTIONS_IMPORT, verb_import},
 	{GROUP_CONNTRACK " list", "", "list the redirected flows as `conntrack -L` does",
-	 conntrack_details, 0, 0, OPTIONS_FILTER, verb_conntrack_list},
+	 conntrack_details, 0, 0, FILTER | OPTIONS_OUTPUT, verb_conntrack_list},
+	{GROUP_CONNTRACK " get", "", "show the one flow of a tuple", get_details, 0, 0,
+	 OPTIONS_TUPLE | OPTIONS_OUTPUT, verb_conntrack_get},
+	{GROUP_CONNTRACK " delete", "", "end the flows that fit a filter", delete_details, 0, 0,
+	 FILTER | OPTIONS_OUTPUT, verb_conntrack_delete},
+	{GROUP_CONNTRACK " flush", "", "end every flow", flush_details, 0, 0, 0,
+	 verb_conntrack_flush},
 	{GROUP_CONNTRACK " count", "", "count the redirected flows", conntrack_details, 0, 0,
-	 OPTIONS_FILTER, verb_conntrack_count},
+	 FILTER, verb_conntrack_count},
 	{"stats", "", "show the counters of the datapath", stats_details, 0, 0, OPTIONS_OUTPUT,
 	 verb_stats},
 	{"monitor", "", "print flows as they begin and end", monitor_details, 0, 0,
-	 OPTIONS_FILTER | OPTIONS_MONITOR, verb_monitor},
+	 FILTER | OPTIONS_MONITOR, verb_monitor},
 	{"top", "", "watch rules and flows on the whole terminal", top_details, 0, 0, OPTIONS_TOP,
 	 verb_top},
 	{"status", "", "show how the daemon is doing", NULL, 0, 0, 0, verb_status},
@@ -207,6 +236,9 @@ unsigned verb_formats(const struct verb *v)
 	} table[] = {
 		{"list", 1u << OUTPUT_TABLE | 1u << OUTPUT_RULES | 1u << OUTPUT_JSON},
 		{"stats", 1u << OUTPUT_TABLE | 1u << OUTPUT_JSON | 1u << OUTPUT_OPENMETRICS},
+		{GROUP_CONNTRACK " list", 1u << OUTPUT_EXTENDED | 1u << OUTPUT_JSON},
+		{GROUP_CONNTRACK " get", 1u << OUTPUT_EXTENDED | 1u << OUTPUT_JSON},
+		{GROUP_CONNTRACK " delete", 1u << OUTPUT_EXTENDED | 1u << OUTPUT_JSON},
 	};
 
 	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
@@ -256,11 +288,26 @@ static size_t collect_names(const char *group, const char *names[static VERBS_MO
 	return n;
 }
 
+/* "list, get or count" */
+static const char *join_names(const char *const *names, size_t n, char text[static NAMES_LENGTH])
+{
+	size_t length = 0;
+
+	for (size_t i = 0; i < n && length < NAMES_LENGTH; i++)
+		length += (size_t)snprintf(text + length, NAMES_LENGTH - length, "%s%s",
+					   i == 0      ? ""
+					   : i + 1 < n ? ", "
+						       : " or ",
+					   names[i]);
+	return text;
+}
+
 static void refuse_words(const char *const *words, size_t n_words, struct failure *f)
 {
 	const char *names[VERBS_MOST], *closest;
 	const char *group = n_words > 0 && verb_is_group(words[0]) ? words[0] : NULL;
 	const char *unknown = n_words > (group ? 1 : 0) ? words[group ? 1 : 0] : NULL;
+	char text[NAMES_LENGTH];
 	size_t n;
 
 	n = collect_names(group, names);
@@ -268,8 +315,8 @@ static void refuse_words(const char *const *words, size_t n_words, struct failur
 	if (!unknown && !group)
 		failure_set(f, CTL_USAGE, "no verb: what is to be done?");
 	else if (!unknown)
-		failure_set(f, CTL_USAGE, "%s needs a second word: %s or %s", group, names[0],
-			    names[1]);
+		failure_set(f, CTL_USAGE, "%s needs a second word: %s", group,
+			    join_names(names, n, text));
 	else
 		failure_set(f, CTL_USAGE, "unknown verb \"%s%s%s\"%s%s%s", group ? group : "",
 			    group ? " " : "", unknown, closest ? "; did you mean \"" : "",

@@ -62,6 +62,9 @@ enum exit_code verb_list(const struct options *o, struct failure *f);
 enum exit_code verb_show(const struct options *o, struct failure *f);
 /* verb-conntrack.c */
 enum exit_code verb_conntrack_list(const struct options *o, struct failure *f);
+enum exit_code verb_conntrack_get(const struct options *o, struct failure *f);
+enum exit_code verb_conntrack_delete(const struct options *o, struct failure *f);
+enum exit_code verb_conntrack_flush(const struct options *o, struct failure *f);
 enum exit_code verb_conntrack_count(const struct options *o, struct failure *f);
 /* verb-monitor.c */
 enum exit_code verb_monitor(const struct options *o, struct failure *f);

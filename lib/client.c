@@ -159,7 +159,7 @@ CLIENT_PUBLIC enum redirectd_code redirectd_send(struct redirectd *r, const char
 
 static enum redirectd_code fail_end(struct redirectd *r)
 {
-	if (r->answered || r->buffer.length > 0)
+	if (r->answered || r->buffer.length > r->buffer.begin + r->buffer.lent)
 		return client_fail(r, REDIRECTD_FAILED,
 				   "the daemon went away in the middle of its answer: it is "
 				   "incomplete");
@@ -191,8 +191,9 @@ static enum redirectd_code receive_some(struct redirectd *r)
 CLIENT_PUBLIC bool redirectd_has_answer(struct redirectd *r)
 {
 	const struct varlink_buffer *b = &r->buffer;
+	size_t begin = b->begin + b->lent;
 
-	return b->length > b->begin && memchr(b->data + b->begin, '\0', b->length - b->begin);
+	return b->length > begin && memchr(b->data + begin, '\0', b->length - begin);
 }
 
 CLIENT_PUBLIC enum redirectd_code redirectd_receive_message(struct redirectd *r, json_t **ret)
@@ -209,6 +210,20 @@ CLIENT_PUBLIC enum redirectd_code redirectd_receive_message(struct redirectd *r,
 	if (got < 0)
 		return client_fail(r, REDIRECTD_FAILED, "the daemon's answer is not JSON: %s",
 				   got == -EBADMSG ? error.text : strerror(-got));
+	r->answered = true;
+	return REDIRECTD_DONE;
+}
+
+CLIENT_PUBLIC enum redirectd_code redirectd_receive_text(struct redirectd *r, const char **ret,
+							 size_t *ret_length)
+{
+	enum redirectd_code code;
+
+	while (varlink_buffer_next_text(&r->buffer, ret, ret_length) == 0) {
+		code = receive_some(r);
+		if (code != REDIRECTD_DONE)
+			return code;
+	}
 	r->answered = true;
 	return REDIRECTD_DONE;
 }

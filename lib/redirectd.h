@@ -41,7 +41,7 @@ enum redirectd_code {
 	REDIRECTD_USAGE = 2,	 /* the caller's mistake: the path of the socket is too long */
 	REDIRECTD_NO_DAEMON = 3, /* nobody listens on the socket */
 	REDIRECTD_DENIED = 4,	 /* only root and members of group redirectd may change anything */
-	REDIRECTD_NOT_FOUND = 5, /* no such rule */
+	REDIRECTD_NOT_FOUND = 5, /* no such rule or flow */
 	REDIRECTD_INVALID = 6,	 /* a rule that is none, or that this version cannot carry out */
 	REDIRECTD_CONFLICT = 7,	 /* another rule is in the way */
 };
@@ -92,6 +92,13 @@ enum redirectd_code redirectd_receive(struct redirectd *r, json_t **ret, bool *r
 bool redirectd_has_answer(struct redirectd *r);
 /* An answer as it came, an error too. */
 enum redirectd_code redirectd_receive_message(struct redirectd *r, json_t **ret);
+/*
+ * The same as text, without looking at it: for streams of so many objects that a tree of JSON
+ * values of each takes too long. Borrowed until the next call on this connection; no NUL at its
+ * end.
+ */
+enum redirectd_code redirectd_receive_text(struct redirectd *r, const char **ret,
+					   size_t *ret_length);
 
 /* ---- the last failure; everything is borrowed, and NULL when there is none ---- */
 

@@ -71,11 +71,33 @@ static int tail_measure(size_t tail, const char *data, size_t length, size_t lim
 	return 0;
 }
 
+static void buffer_consume(struct varlink_buffer *b, size_t length)
+{
+	b->begin += length;
+	b->scanned = 0;
+	if (b->begin < b->length)
+		return;
+	if (b->allocated > BUFFER_KEEP_MAX)
+		varlink_buffer_clear(b);
+	b->begin = b->length = 0;
+}
+
+/* What was borrowed is no longer. */
+static void buffer_return(struct varlink_buffer *b)
+{
+	size_t length = b->lent;
+
+	b->lent = 0;
+	if (length)
+		buffer_consume(b, length);
+}
+
 int varlink_buffer_append(struct varlink_buffer *b, const void *data, size_t length, size_t limit)
 {
 	size_t tail;
 	int r;
 
+	buffer_return(b);
 	if (length == 0)
 		return 0;
 	r = tail_measure(b->tail, data, length, limit, &tail);
@@ -88,17 +110,6 @@ int varlink_buffer_append(struct varlink_buffer *b, const void *data, size_t len
 	b->length += length;
 	b->tail = tail;
 	return 0;
-}
-
-static void buffer_consume(struct varlink_buffer *b, size_t length)
-{
-	b->begin += length;
-	b->scanned = 0;
-	if (b->begin < b->length)
-		return;
-	if (b->allocated > BUFFER_KEEP_MAX)
-		varlink_buffer_clear(b);
-	b->begin = b->length = 0;
 }
 
 /* Fills in `error` as jansson does; the column counts bytes from 1. */
@@ -164,24 +175,44 @@ static int message_parse(const char *text, size_t length, json_t **ret, json_err
 	return 1;
 }
 
-int varlink_buffer_next(struct varlink_buffer *b, json_t **ret, json_error_t *error)
+/* Is a message complete? Then it stands at `begin`. */
+static bool buffer_find(struct varlink_buffer *b, size_t *ret_length)
 {
-	size_t waiting = b->length - b->begin, length;
+	size_t waiting;
 	const char *start, *end;
-	int r;
 
+	buffer_return(b);
+	waiting = b->length - b->begin;
 	if (waiting == b->scanned)
-		return 0;
+		return false;
 	start = b->data + b->begin;
 	end = memchr(start + b->scanned, 0, waiting - b->scanned);
-	if (!end) {
+	if (!end)
 		b->scanned = waiting;
+	else
+		*ret_length = (size_t)(end - start);
+	return end;
+}
+
+int varlink_buffer_next(struct varlink_buffer *b, json_t **ret, json_error_t *error)
+{
+	size_t length;
+	int r;
+
+	if (!buffer_find(b, &length))
 		return 0;
-	}
-	length = (size_t)(end - start);
-	r = message_parse(start, length, ret, error);
+	r = message_parse(b->data + b->begin, length, ret, error);
 	buffer_consume(b, length + 1);
 	return r;
+}
+
+int varlink_buffer_next_text(struct varlink_buffer *b, const char **ret, size_t *ret_length)
+{
+	if (!buffer_find(b, ret_length))
+		return 0;
+	*ret = b->data + b->begin;
+	b->lent = *ret_length + 1;
+	return 1;
 }
 
 /* Behind `word` and the blanks in front of it; NULL: something else stands there. */

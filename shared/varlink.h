@@ -23,6 +23,7 @@ struct varlink_buffer {
 	size_t scanned; /* bytes from `begin` known to hold no NUL, so that a slow sender costs
 			 * O(n) in total */
 	size_t tail;	/* bytes behind the last NUL: the unfinished message */
+	size_t lent;	/* bytes from `begin` that varlink_buffer_next_text() gave out last */
 };
 
 void varlink_buffer_clear(struct varlink_buffer *b);
@@ -38,6 +39,12 @@ int varlink_buffer_append(struct varlink_buffer *b, const void *data, size_t len
  * what and where. A bad message is taken out too.
  */
 int varlink_buffer_next(struct varlink_buffer *b, json_t **ret, json_error_t *error);
+
+/*
+ * The same, but the message's bytes, without the NUL and not looked at: for those who know what
+ * they look like. *ret is borrowed until the next call with this buffer.
+ */
+int varlink_buffer_next_text(struct varlink_buffer *b, const char **ret, size_t *ret_length);
 
 /* Does the unfinished message begin with this method? Only as the first member it is seen. */
 bool varlink_buffer_tail_calls(const struct varlink_buffer *b, const char *method);

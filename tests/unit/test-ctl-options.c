@@ -98,7 +98,7 @@ static void test_refused(void **state)
 		{"", "no verb: what is to be done?"},
 		{"lst", "unknown verb \"lst\"; did you mean \"list\"?"},
 		{"xyzzy", "unknown verb \"xyzzy\""},
-		{"conntrack", "conntrack needs a second word: list or count"},
+		{"conntrack", "conntrack needs a second word: list, get, delete, flush or count"},
 		{"conntrack lits", "unknown verb \"conntrack lits\"; did you mean \"list\"?"},
 		{"list --jsno", "unknown option \"--jsno\"; did you mean \"--json\"?"},
 		{"list -x", "unknown option \"-x\""},

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ctl/flow-reply.h"
 #include "ctl/output-changes.h"
 #include "ctl/output-conntrack.h"
 #include "ctl/output-json.h"
@@ -206,62 +207,162 @@ static const struct {
 	 "src=::1 dst=::1 sport=8081 dport=48212 packets=1 bytes=80 mark=0 use=1\n"},
 };
 
+struct lines {
+	bool extended;
+	struct writer out;
+};
+
+static bool add_line(void *userdata, const struct json_text *text, const struct flow *flow)
+{
+	struct lines *l = userdata;
+
+	assert_int_equal(text->at[0], '{');
+	assert_int_equal(text->at[text->length - 1], '}');
+	if (flow)
+		output_conntrack(flow, l->extended, &l->out);
+	else
+		writer_bytes(&l->out, text->at, text->length);
+	return true;
+}
+
+/* Reads a reply with these flows. */
+static int read_reply(const char *flows, bool text_only, struct lines *l, struct flow_reply *ret)
+{
+	char text[4096];
+	int n = snprintf(
+		text, sizeof(text),
+		"{ \"parameters\" : {\"schema\":1,\"more\":[{},\"\\\"]\"], \"flows\" :\t[%s],"
+		"\"deleted\":7},\"continues\":true}\n",
+		flows);
+
+	return flow_reply_read(&(struct json_text){text, (size_t)n}, text_only, add_line, l, ret);
+}
+
+static void lines_expect(struct lines *l, const char *prefix, const char *text)
+{
+	assert_int_equal(l->out.length, strlen(prefix) + strlen(text));
+	assert_memory_equal(l->out.data, prefix, strlen(prefix));
+	assert_memory_equal(l->out.data + strlen(prefix), text, strlen(text));
+	writer_clear(&l->out);
+}
+
 static void test_conntrack(void **state)
 {
 	for (size_t i = 0; i < sizeof(conntrack_cases) / sizeof(conntrack_cases[0]); i++) {
-		json_error_t error;
-		json_t *flow = json_loads(conntrack_cases[i].flow, 0, &error);
-		struct sink s;
+		const char *flow = conntrack_cases[i].flow, *line = conntrack_cases[i].line;
+		struct lines l = {.extended = false};
+		struct flow_reply reply;
 
-		assert_non_null(flow);
-		sink_open(&s);
-		assert_int_equal(output_conntrack(flow, s.out, &error), 0);
-		sink_expect(&s, conntrack_cases[i].line);
-		json_decref(flow);
+		assert_int_equal(read_reply(flow, false, &l, &reply), 0);
+		assert_false(reply.error);
+		assert_true(reply.continues);
+		assert_int_equal(reply.n_deleted, 7);
+		lines_expect(&l, "", line);
+		l.extended = true;
+		assert_int_equal(read_reply(flow, false, &l, &reply), 0);
+		lines_expect(&l, strstr(flow, "::1") ? "ipv6     10 " : "ipv4     2 ", line);
+		assert_int_equal(read_reply(flow, true, &l, &reply), 0);
+		lines_expect(&l, "", flow);
 	}
 }
 
-/* Whatever is missing or of another type: refused whole, nothing written. */
+/* In any order, with members of a later version, and with what terminals shall not be given. */
+static void test_conntrack_order(void **state)
+{
+	json_t *flow = json_loads(conntrack_cases[0].flow, 0, NULL);
+	struct lines l = {.extended = false};
+	struct flow_reply reply;
+	char *text;
+
+	json_object_set_new(flow, "later", json_pack("{s:[s, {}, f]}", "x", "]}\"\\", 1.5));
+	json_object_set_new(flow, "state", json_string("A\033[2Jb\302\233 c"));
+	text = json_dumps(flow, JSON_SORT_KEYS | JSON_INDENT(3));
+	assert_int_equal(read_reply(text, false, &l, &reply), 0);
+	assert_non_null(memmem(l.out.data, l.out.length, " A\\u001B[2Jb???c src=127.0.0.1 ", 31));
+	writer_clear(&l.out);
+	free(text);
+	json_decref(flow);
+}
+
+/* Whatever is missing or of another type: refused, and not printed. */
 static void test_conntrack_refused(void **state)
 {
 	static const char *const keys[] = {"protocol", "state", "assured",
 					   "original", "reply", "expires_ms"};
 
 	for (size_t i = 0; i < 2 * sizeof(keys) / sizeof(keys[0]); i++) {
-		json_error_t error;
-		json_t *flow = json_loads(conntrack_cases[0].flow, 0, &error);
-		struct sink s;
+		json_t *flow = json_loads(conntrack_cases[0].flow, 0, NULL);
+		struct lines l = {.extended = false};
+		struct flow_reply reply;
+		char *text;
 
 		if (i & 1)
 			json_object_del(flow, keys[i / 2]);
 		else
 			json_object_set_new(flow, keys[i / 2], json_array());
-		sink_open(&s);
-		assert_int_equal(output_conntrack(flow, s.out, &error), -EBADMSG);
-		sink_expect(&s, "");
+		text = json_dumps(flow, JSON_COMPACT);
+		assert_int_equal(read_reply(text, false, &l, &reply), -EBADMSG);
+		assert_int_equal(l.out.length, 0);
+		free(text);
 		json_decref(flow);
 	}
 }
 
+/* Cut anywhere, in a block of just that size, so that a sanitizer sees a step too far. */
+static void test_conntrack_cut(void **state)
+{
+	static const char message[] =
+		"{\"parameters\":{\"flows\":[{\"a\":\"\\\\\",\"b\":[1,tr]}]}}";
+
+	for (size_t length = 0; length < sizeof(message) - 1; length++) {
+		struct lines l = {.extended = false};
+		struct flow_reply reply;
+		char *text = malloc(length + !length);
+
+		memcpy(text, message, length);
+		assert_int_equal(flow_reply_read(&(struct json_text){text, length}, true, add_line,
+						 &l, &reply),
+				 -EBADMSG);
+		writer_clear(&l.out);
+		free(text);
+	}
+}
+
+static void test_reply_error(void **state)
+{
+	static const char text[] = "{\"error\":\"io.redirectd.NoSuchRule\",\"parameters\":"
+				   "{\"rule\":\"x\"}}";
+	struct lines l = {.extended = false};
+	struct flow_reply reply;
+
+	assert_int_equal(flow_reply_read(&(struct json_text){text, sizeof(text) - 1}, false,
+					 add_line, &l, &reply),
+			 0);
+	assert_true(reply.error);
+	assert_false(reply.continues);
+}
+
+static void stream_expect(struct json_stream *j, const char *text)
+{
+	assert_int_equal(j->out->length, strlen(text));
+	assert_memory_equal(j->out->data, text, strlen(text));
+	writer_clear(j->out);
+}
+
 static void test_json_stream(void **state)
 {
-	json_t *one = json_pack("{s:i}", "rule", 1), *error = json_pack("{s:s}", "code", "failed");
-	struct json_stream j = {0};
-	struct sink s;
+	json_t *error = json_pack("{s:s}", "code", "failed");
+	struct writer out = {0};
+	struct json_stream j = {.out = &out, .key = "flows"};
 
-	sink_open(&s);
-	j.out = s.out;
-	json_stream_end(&j, "flows", NULL);
-	sink_expect(&s, "{\"schema\":1,\"flows\":[]}\n");
-
-	sink_open(&s);
-	j = (struct json_stream){.out = s.out};
-	json_stream_add(&j, "flows", one);
-	json_stream_add(&j, "flows", one);
-	json_stream_end(&j, "flows", error);
-	sink_expect(&s, "{\"schema\":1,\"flows\":[\n{\"rule\":1},\n{\"rule\":1}\n]"
-			",\"error\":{\"code\":\"failed\"}}\n");
-	json_decref(one);
+	json_stream_end(&j, NULL);
+	stream_expect(&j, "{\"schema\":1,\"flows\":[]}\n");
+	j = (struct json_stream){.out = &out, .key = "flows"};
+	json_stream_add(&j, "{\"rule\":1}", 10);
+	json_stream_add(&j, "{\"rule\":1}", 10);
+	json_stream_end(&j, error);
+	stream_expect(&j, "{\"schema\":1,\"flows\":[\n{\"rule\":1},\n{\"rule\":1}\n]"
+			  ",\"error\":{\"code\":\"failed\"}}\n");
 	json_decref(error);
 }
 
@@ -307,7 +408,10 @@ int main(void)
 		cmocka_unit_test(test_table_narrow),
 		cmocka_unit_test(test_no_terminal),
 		cmocka_unit_test(test_conntrack),
+		cmocka_unit_test(test_conntrack_order),
 		cmocka_unit_test(test_conntrack_refused),
+		cmocka_unit_test(test_conntrack_cut),
+		cmocka_unit_test(test_reply_error),
 		cmocka_unit_test(test_json_stream),
 	};
 
