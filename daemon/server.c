@@ -6,7 +6,10 @@
  * A connection does one thing at a time, in this order: send what waits, go on with the stream in
  * progress, take the next request. It reads only when none of these is left to do, so that a
  * client which sends without reading fills its own socket buffer and nothing of ours. One step a
- * turn of the event loop keeps clients fair to each other and to the rest of the daemon.
+ * turn of the event loop keeps clients fair to each other and to the rest of the daemon: those with
+ * more to do wait in a queue, the head of which has the turn. Its event source is a descriptor that
+ * is always readable: sd-event runs the source that has been waiting for longest, and for that a
+ * source of type defer waits since it was made, so that it would always come first.
  */
 #include "daemon/server.h"
 
@@ -16,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/queue.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -54,10 +58,12 @@ enum client_timer {
 
 struct client {
 	TAILQ_ENTRY(client) link;
+	TAILQ_ENTRY(client) turn; /* in `turns` of the server */
+	bool waits_turn;
 	struct server *server;
 	int fd;
 	struct server_peer peer;
-	sd_event_source *io, *timer, *defer;
+	sd_event_source *io, *timer;
 	enum client_timer timing;
 	struct varlink_buffer in;
 	char *out; /* the one reply that waits, or NULL */
@@ -73,17 +79,39 @@ TAILQ_HEAD(client_list, client);
 
 struct server {
 	sd_event *event;
-	sd_event_source *io, *retry;
+	sd_event_source *io, *retry, *turn;
+	int turn_fd; /* always readable */
 	struct server_listen listen;
 	gid_t group;
 	const struct server_method *methods;
 	void *userdata;
 	struct server_limits limits;
-	struct client_list clients;
+	struct client_list clients, turns;
 	size_t n_clients;
 	size_t output; /* bytes of `out` over all clients */
 	char buffer[READ_SIZE];
 };
+
+/* ---- turns ---- */
+
+static void client_leave_turns(struct client *c)
+{
+	if (c->waits_turn)
+		TAILQ_REMOVE(&c->server->turns, c, turn);
+	c->waits_turn = false;
+}
+
+/* The connection has more to do, once it is its turn. */
+static int client_wait_turn(struct client *c)
+{
+	struct server *s = c->server;
+
+	if (c->waits_turn)
+		return 0;
+	TAILQ_INSERT_TAIL(&s->turns, c, turn);
+	c->waits_turn = true;
+	return sd_event_source_set_enabled(s->turn, SD_EVENT_ON);
+}
 
 /* ---- calls ---- */
 
@@ -171,7 +199,7 @@ void call_wake(struct call *call)
 	if (!call->asleep)
 		return;
 	call->asleep = false;
-	sd_event_source_set_enabled(call->client->defer, SD_EVENT_ONESHOT);
+	client_wait_turn(call->client);
 }
 
 #define REPLY_BEGIN "{\"parameters\":"
@@ -432,7 +460,7 @@ static void client_release_output(struct client *c)
 	TAILQ_FOREACH(other, &s->clients, link)
 	{
 		if (other->blocked)
-			sd_event_source_set_enabled(other->defer, SD_EVENT_ONESHOT);
+			client_wait_turn(other);
 		other->blocked = false;
 	}
 }
@@ -442,6 +470,7 @@ static struct client *client_free(struct client *c)
 	if (!c)
 		return NULL;
 	if (c->server) {
+		client_leave_turns(c);
 		TAILQ_REMOVE(&c->server->clients, c, link);
 		c->server->n_clients--;
 		client_release_output(c);
@@ -449,7 +478,6 @@ static struct client *client_free(struct client *c)
 	call_end(&c->call);
 	sd_event_source_disable_unref(c->io);
 	sd_event_source_disable_unref(c->timer);
-	sd_event_source_disable_unref(c->defer);
 	varlink_buffer_clear(&c->in);
 	closep(&c->fd);
 	free(c);
@@ -502,8 +530,10 @@ static int client_wait_for(struct client *c, uint32_t events, enum client_timer 
 
 	if (r >= 0)
 		r = client_set_timer(c, timer);
-	if (r >= 0)
-		r = sd_event_source_set_enabled(c->defer, again ? SD_EVENT_ONESHOT : SD_EVENT_OFF);
+	if (r >= 0 && again)
+		r = client_wait_turn(c);
+	else
+		client_leave_turns(c);
 	return r < 0 ? r : 0;
 }
 
@@ -606,10 +636,16 @@ static int client_on_io(sd_event_source *source, int fd, uint32_t revents, void 
 	return 0;
 }
 
-static int client_on_defer(sd_event_source *source, void *userdata)
+static int server_on_turn(sd_event_source *source, int fd, uint32_t revents, void *userdata)
 {
-	client_step(userdata);
-	return 0;
+	struct server *s = userdata;
+	struct client *c = TAILQ_FIRST(&s->turns);
+
+	if (c) {
+		client_leave_turns(c);
+		client_step(c);
+	}
+	return TAILQ_EMPTY(&s->turns) ? sd_event_source_set_enabled(s->turn, SD_EVENT_OFF) : 0;
 }
 
 static int client_on_timer(sd_event_source *source, uint64_t usec, void *userdata)
@@ -638,10 +674,6 @@ static int client_add_sources(struct client *c, sd_event *event)
 				      client_on_timer, c);
 	if (r >= 0)
 		r = sd_event_source_set_enabled(c->timer, SD_EVENT_OFF);
-	if (r >= 0)
-		r = sd_event_add_defer(event, &c->defer, client_on_defer, c);
-	if (r >= 0)
-		r = sd_event_source_set_enabled(c->defer, SD_EVENT_OFF);
 	return r;
 }
 
@@ -759,6 +791,17 @@ static int server_on_connection(sd_event_source *source, int fd, uint32_t revent
 
 /* ---- the server ---- */
 
+static int server_add_turns(struct server *s)
+{
+	int r;
+
+	s->turn_fd = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (s->turn_fd < 0)
+		return -errno;
+	r = sd_event_add_io(s->event, &s->turn, s->turn_fd, EPOLLIN, server_on_turn, s);
+	return r < 0 ? r : sd_event_source_set_enabled(s->turn, SD_EVENT_OFF);
+}
+
 static int server_start(struct server *s, const char *path, pid_t *ret_owner)
 {
 	int r = server_peer_find_group(SERVER_GROUP, &s->group);
@@ -773,6 +816,8 @@ static int server_start(struct server *s, const char *path, pid_t *ret_owner)
 				      server_on_retry, s);
 	if (r >= 0)
 		r = sd_event_source_set_enabled(s->retry, SD_EVENT_OFF);
+	if (r >= 0)
+		r = server_add_turns(s);
 	return r < 0 ? r : 0;
 }
 
@@ -785,7 +830,7 @@ int server_new(sd_event *event, const char *path, const struct server_method *me
 	if (!s)
 		return -ENOMEM;
 	s->event = sd_event_ref(event);
-	s->listen.fd = -1;
+	s->listen.fd = s->turn_fd = -1;
 	s->methods = methods;
 	s->userdata = userdata;
 	s->limits = (struct server_limits){
@@ -797,6 +842,7 @@ int server_new(sd_event *event, const char *path, const struct server_method *me
 		.output_max = SERVER_OUTPUT_MAX,
 	};
 	TAILQ_INIT(&s->clients);
+	TAILQ_INIT(&s->turns);
 	r = server_start(s, path, ret_owner);
 	if (r < 0)
 		return r;
@@ -814,6 +860,8 @@ struct server *server_free(struct server *s)
 	sd_event_source_disable_unref(s->retry);
 	while ((c = TAILQ_FIRST(&s->clients)))
 		client_free(c);
+	sd_event_source_disable_unref(s->turn);
+	closep(&s->turn_fd);
 	server_listen_close(&s->listen);
 	sd_event_unref(s->event);
 	free(s);

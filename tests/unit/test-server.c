@@ -35,6 +35,7 @@
 #define DEADLINE     20 /* seconds, for what must happen */
 #define REPLY_MAX    (64 * 1024 * 1024)
 #define FOREVER_SIZE 4096
+#define TOIL	     1000 /* turns */
 
 /* What the methods did. */
 static struct {
@@ -192,6 +193,18 @@ static int sleeps(struct call *call, json_t *parameters, void *userdata)
 	return call_stream(call, sleeps_produce, NULL, forever_end);
 }
 
+/* Has much to do before there is anything to send. */
+static int toils_produce(void *state, struct writer *reply)
+{
+	did.produced++;
+	return did.produced < TOIL ? -EAGAIN : 0;
+}
+
+static int toils(struct call *call, json_t *parameters, void *userdata)
+{
+	return call_stream(call, toils_produce, NULL, NULL);
+}
+
 static int breaks(struct call *call, json_t *parameters, void *userdata)
 {
 	return -EIO;
@@ -210,21 +223,14 @@ static int twice(struct call *call, json_t *parameters, void *userdata)
 }
 
 static const struct server_method methods[] = {
-	{"test.a.Echo", false, echo, false},
-	{"test.a.Large", true, echo, true},
-	{"test.a.Record", true, record, false},
-	{"test.a.Big", false, big, false},
-	{"test.a.Count", false, count, false},
-	{"test.a.CountFails", false, count_fails, false},
-	{"test.a.Bare", false, bare, false},
-	{"test.a.Forever", false, forever, false},
-	{"test.a.Sleeps", false, sleeps, false},
-	{"test.a.Breaks", false, breaks, false},
-	{"test.a.Silent", false, silent, false},
-	{"test.a.Twice", false, twice, false},
-	{"test.a.Later", false, NULL, false},
-	{"test.a.b.Deep", false, echo, false},
-	{NULL, false, NULL, false},
+	{"test.a.Echo", false, echo, false},	 {"test.a.Large", true, echo, true},
+	{"test.a.Record", true, record, false},	 {"test.a.Big", false, big, false},
+	{"test.a.Count", false, count, false},	 {"test.a.CountFails", false, count_fails, false},
+	{"test.a.Bare", false, bare, false},	 {"test.a.Forever", false, forever, false},
+	{"test.a.Sleeps", false, sleeps, false}, {"test.a.Toils", false, toils, false},
+	{"test.a.Breaks", false, breaks, false}, {"test.a.Silent", false, silent, false},
+	{"test.a.Twice", false, twice, false},	 {"test.a.Later", false, NULL, false},
+	{"test.a.b.Deep", false, echo, false},	 {NULL, false, NULL, false},
 };
 
 /* ---- the loop and its clients ---- */
@@ -832,6 +838,29 @@ static void test_sleeping_stream(void **state)
 	assert_int_equal(server_count_clients(f->server), 0);
 }
 
+/* A call with much to do, and others that have one thing each: they are answered in between. */
+static void test_long_work_leaves_others_alone(void **state)
+{
+	struct fixture *f = *state;
+	struct client older = connect_self(f), worker = connect_self(f), newer = connect_self(f);
+	struct client *others[] = {&older, &newer};
+
+	send_text(f, &worker, "{\"method\":\"test.a.Toils\"}");
+	for (size_t i = 0; i < 2; i++) {
+		for (int n = 0; n < 3; n++)
+			send_text(f, others[i],
+				  "{\"method\":\"test.a.Echo\",\"parameters\":{\"n\":1}}");
+		for (int n = 0; n < 3; n++)
+			assert_message(f, others[i], "{\"parameters\":{\"n\":1}}");
+	}
+	assert_in_range(did.produced, 1, TOIL / 2);
+	assert_message(f, &worker, "{\"parameters\":{}}");
+	assert_int_equal(did.produced, TOIL);
+	disconnect(&older);
+	disconnect(&worker);
+	disconnect(&newer);
+}
+
 static void test_free_with_stream(void **state)
 {
 	struct fixture *f = *state;
@@ -1275,6 +1304,7 @@ int main(void)
 		server_test(test_steady_reader),
 		server_test(test_stream_and_gone),
 		server_test(test_sleeping_stream),
+		server_test(test_long_work_leaves_others_alone),
 		server_test(test_free_with_stream),
 		server_test(test_output_budget),
 		server_test(test_longest_idle_gives_way),
