@@ -121,18 +121,18 @@ static const char get_details[] =
 	"8080\n";
 
 #define ENDED_CONNECTIONS                                                                          \
-	"The next packet of a connection that goes on begins a new flow, by the rules as they "    \
-	"are\n"                                                                                    \
-	"then; nobody is sent a RST.\n"
+	"The next packet of a connection that goes on begins a new flow, by the rules as they\n"   \
+	"are then; nobody is sent a RST.\n"
 
 static const char delete_details[] =
 	"Ends the flows that fit, of which at least one filter says something, and prints each;\n"
-	"-n only prints them. " ENDED_CONNECTIONS "Exit status: 5 no flow fits.\n"
+	"-n only prints them.\n" ENDED_CONNECTIONS "Exit status: 5 no flow fits.\n"
 	"\n"
 	"    redirectctl conntrack delete -s 198.51.100.0/24\n"
 	"    redirectctl -n conntrack delete --rule web --state ESTABLISHED\n";
 
-static const char flush_details[] = "Ends every flow, and says how many. " ENDED_CONNECTIONS;
+static const char flush_details[] =
+	"Ends every flow, and says how many; -n only says it.\n" ENDED_CONNECTIONS;
 
 static const char import_details[] =
 	"Reads redirections of another program and prints them as lines of a configuration file;\n"
@@ -412,7 +412,7 @@ static void print_verbs(const char *group, FILE *out)
 	print_heading("\nverbs:", out);
 	for (v = verb_table; v->name; v++)
 		if (!group || (strncmp(v->name, group, length) == 0 && v->name[length] == ' '))
-			fprintf(out, "  %s%-15s%s %-14s %s\n", text_style_begin(out, TEXT_BOLD),
+			fprintf(out, "  %s%-16s%s %-14s %s\n", text_style_begin(out, TEXT_BOLD),
 				v->name, text_style_end(out, TEXT_BOLD), v->arguments, v->help);
 }
 

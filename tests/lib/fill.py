@@ -66,10 +66,9 @@ class Frame:
         self.length = len(data)
         self.buffer = ctypes.create_string_buffer(data, len(data))
         self.l4 = self.length - len(l4)
-        size = 16 if self.ipv6 else 4
-        self.source, self.destination = self.l4 - size, self.l4 - size  # the last four bytes of each
-        self.source = self.l4 - size - 4
+        # The last four bytes of each address.
         self.destination = self.l4 - 4
+        self.source = self.destination - (16 if self.ipv6 else 4)
 
     def put(self, offset, layout, *values):
         struct.pack_into(layout, self.buffer, offset, *values)
@@ -89,7 +88,7 @@ class Frame:
 CLIENT4, CLIENT6 = "10.0.0.0", "2001:db8:aaaa::"
 
 
-def fill(ns, interface, count, protocol="tcp", server="192.0.2.2", dport=8080, target=80, first=0):  # pylint: disable=too-many-arguments,too-many-positional-arguments
+def fill(ns, interface, count, *, protocol="tcp", server="192.0.2.2", dport=8080, target=80, first=0):
     """Flows of `count` clients to a redirected port: of TCP established ones, of UDP one datagram.
 
     Client number n is 10.0.0.0 + n, or 2001:db8:aaaa:: + n, and its port 1024 + n % 60000.

@@ -33,7 +33,7 @@ def words(daemon, *line):
 def verbs():
     """Verbs, by what help lists."""
     shown = ctl_run("--help").stdout.split("verbs:\n")[1].split("\n\n")[0]
-    return [line[2:17].strip() for line in shown.splitlines()]
+    return [line[2:18].strip() for line in shown.splitlines()]
 
 
 class TestWords:
@@ -51,7 +51,8 @@ class TestWords:
 
     @pytest.mark.parametrize("line, expected", [
         ("show ", {"web-server", "web-secure", "1", "2", "3"}), ("show web-ser", {"web-server"}),
-        ("conntrack ", {"list", "count"}), ("conntrack list --rule web-", {"web-server", "web-secure"}),
+        ("conntrack ", {"list", "get", "delete", "flush", "count"}),
+        ("conntrack list --rule web-", {"web-server", "web-secure"}), ("conntrack get -o e", {"extended"}),
         ("conntrack list -p ", {"tcp", "udp"}), ("conntrack list --state T", {"TIME_WAIT"}),
         ("list -o ", {"table", "rules", "json"}), ("stats -o o", {"openmetrics"}),
         ("import --format rin", {"rinetd"}), ("call Conn", {"Conntrack", "ConntrackCount"}),

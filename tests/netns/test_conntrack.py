@@ -154,8 +154,8 @@ class TestFilters:
 
     @pytest.mark.parametrize("arguments", [
         ["list", "-s", "192.0.2.256"], ["list", "-s", "192.0.2.0/33"], ["list", "-d", "host"],
-        ["list", "--sport", "0"], ["list", "--dport", "65536"], ["list", "--dport", "80x"], ["list", "--dport", "-1"],
-        ["list", "-p", "icmp"], ["list", "--state", "OPEN"], ["list", "--rule"], ["list", "-o", "table"],
+        ["list", "--sport", "0"], ["list", "--dport", "65536"], ["list", "--dport", "80x"],
+        ["list", "--dport", "-1"], ["list", "-p", "icmp"], ["list", "--state", "OPEN"], ["list", "--rule"], ["list", "-o", "table"],
         ["list", "-j", "-o", "extended"], ["delete"], ["delete", "-o", "extended"], ["flush", "-p", "tcp"],
         ["get"], ["get", "-p", "tcp", "-s", "192.0.2.1", "-d", "192.0.2.2", "--sport", "1"],
         ["get", "-p", "tcp", "-s", "192.0.2.0/24", "-d", "192.0.2.2", "--sport", "1", "--dport", "2"],

@@ -182,7 +182,7 @@ class TestPages:
         page = open(os.path.join(TREE, "docs", "redirectctl.8"), encoding="utf-8").read()
         shown = subprocess.run([REDIRECTCTL, "--help"], capture_output=True, text=True, check=True).stdout
         for line in shown.split("verbs:\n")[1].split("\n\n")[0].splitlines():
-            verb = line[2:17].strip()
+            verb = line[2:18].strip()
             assert re.search(rf"^\.It Cm {verb}\b", page, re.M), verb
             told = subprocess.run([REDIRECTCTL, *verb.split(), "--help"], capture_output=True, text=True,
                                   check=True).stdout
