@@ -434,6 +434,56 @@ static __always_inline __u32 flow_create(struct __sk_buff *skb, struct datapath_
 	return r;
 }
 
+/* Ends the expired flows of a window. Returns how many. A global function, for the verifier's sake.
+ */
+__noinline __u32 flow_expire_window(__u32 window, __u32 now)
+{
+	struct datapath_config *c = config_get();
+	__u32 ended = 0;
+
+	for (int i = 0; c && i < FLOW_WINDOW; i++) {
+		__u32 record = window * FLOW_WINDOW + i;
+		struct flow *f = record ? table_record(record) : NULL;
+
+		if (!f || f->state == FLOW_FREE || !table_expired(c, f, now))
+			continue;
+		ended += flow_destroy(record, f, table_seq(f), DESTROY_EXPIRED);
+	}
+	return ended;
+}
+
+/*
+ * A limit is reached: expired flows count as long as nobody has noticed. The daemon would within a
+ * second; without one it is up to who is turned away. A part of the table a tick, so that a flood
+ * pays for it once.
+ */
+#define FLOW_WINDOWS_RECLAIMED 128
+
+__noinline __u32 flow_reclaim(void)
+{
+	struct cpu_counters *counts = counters_get();
+	__u32 now = clock_ticks(), ended = 0;
+
+	if (!counts || counts->reclaimed == now)
+		return 0;
+	counts->reclaimed = now;
+	for (int i = 0; i < FLOW_WINDOWS_RECLAIMED; i++)
+		ended += flow_expire_window(flow_next_window(counts), now);
+	return ended;
+}
+
+/* The limits that count the flow to be made, or LIMIT_REFUSED(). */
+static __always_inline __u32 flow_ask_limits(__u32 action)
+{
+	__u32 took = limit_take(action);
+
+	if ((took == LIMIT_REFUSED(REASON_MAX_FLOWS) ||
+	     took == LIMIT_REFUSED(REASON_SOURCE_MAX_FLOWS)) &&
+	    flow_reclaim())
+		took = limit_take(action);
+	return took;
+}
+
 static __always_inline void flow_count_refused(__u32 rule)
 {
 	struct rule_counters *counts = bpf_map_lookup_elem(&rule_totals, &rule);
@@ -491,7 +541,7 @@ __noinline __u32 flow_begin(struct __sk_buff *skb, __u32 port)
 	if (!a || !a->rule)
 		return FLOW_REFUSED(REASON_NO_MATCH);
 	if (a->flags & (ACTION_LIMITED | ACTION_LIMITED_BY_SOURCE))
-		took = limit_take(action);
+		took = flow_ask_limits(action);
 	if (took & LIMIT_REFUSED(0)) {
 		flow_count_refused(a->rule);
 		r = took; /* LIMIT_REFUSED() is FLOW_REFUSED() */

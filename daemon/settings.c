@@ -16,7 +16,7 @@
 #define GENERATIONS_REACH 0x4000
 #define GENERATIONS_CHECK 0x1000 /* how often that is looked at */
 
-#define CLOCKS_APART 2 /* ticks: what is lost in rounding, and what the packets' clock is ahead */
+#define CLOCKS_APART 4 /* ticks: what is lost in rounding, and what the packets' clock is ahead */
 
 static const uint8_t policies[] = {
 	[RULE_ON_CHANGE_KEEP] = POLICY_KEEP,

@@ -351,7 +351,7 @@ struct datapath_config {
 	__u32 fragments;     /* 1: addresses are translated, so later fragments matter */
 	__u32 rule_timeouts; /* 1: some rule has its own */
 	__u32 pad;
-	__u64 direct;	     /* flows of rule 0; written by packets only */
+	__u64 direct; /* flows of rule 0; written by packets only */
 };
 
 /*
@@ -401,9 +401,11 @@ struct cpu_counters {
 	__u64 packets, bytes; /* all that the hooks saw */
 	__u64 reasons[REASON_COUNT];
 	__u64 events_lost;
-	__u64 icmp_errors;		/* translated ones */
-	__u32 hand;			/* of the sequence of windows to look at for room */
-	__u32 held;			/* of the places for fragments that came too early */
+	__u64 icmp_errors; /* translated ones */
+	__u32 hand;	   /* of the sequence of windows to look at for room */
+	__u32 held;	   /* of the places for fragments that came too early */
+	__u32 reclaimed;   /* tick of the last look for expired flows where a limit refused */
+	__u32 pad;
 	__u64 scratch[CPU_SCRATCH / 8]; /* what a packet is being worked on with: bpf/maps.bpf.h */
 };
 
@@ -494,6 +496,6 @@ ABI_ASSERT_SIZE(struct registry_key, 8);
 ABI_ASSERT_SIZE(struct registry_value, 256);
 ABI_ASSERT_SIZE(struct datapath_config, 152);
 ABI_ASSERT_SIZE(struct flow_totals, 40 + 8 * PORT_SEARCH_CLASSES);
-ABI_ASSERT_SIZE(struct cpu_counters, 40 + 8 * REASON_COUNT + CPU_SCRATCH);
+ABI_ASSERT_SIZE(struct cpu_counters, 48 + 8 * REASON_COUNT + CPU_SCRATCH);
 ABI_ASSERT_SIZE(struct flow_event, 136);
 ABI_ASSERT_SIZE(struct sweep_item, 8);
