@@ -141,6 +141,13 @@ static void add_target(const struct oracle_rule *r, const struct oracle_target *
 		add_number(text, "-", t->first + r->last - r->first);
 }
 
+/* One target of a rule, here the first, does not drain. */
+static void add_weight(struct oracle_target *t, bool first, char *text)
+{
+	t->draining = !first && random_once_in(3);
+	add_number(text, " weight ", t->draining ? 0 : 1 + random_below(9));
+}
+
 static void choose_targets(struct oracle_rule *r, enum flavour flavour, int ipv6, char *text)
 {
 	uint32_t wanted = flavour == FLAVOUR_BALANCE ? 1 + random_below(ORACLE_LIST) : 1;
@@ -159,7 +166,7 @@ static void choose_targets(struct oracle_rule *r, enum flavour flavour, int ipv6
 		add(text, r->n_targets++ ? "," : " to ");
 		add_target(r, t, text);
 		if (wanted > 1 && random_once_in(3))
-			add_number(text, " weight ", 1 + random_below(9));
+			add_weight(t, r->n_targets == 1, text);
 	}
 }
 

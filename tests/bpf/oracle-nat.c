@@ -232,6 +232,8 @@ static const char *complain(const struct oracle *o, const struct oracle_choice *
 		return "the flow is another rule's";
 	if (f->rule && c->target >= oracle_target_count(f->rule))
 		return "the rule has no such target";
+	if (f->rule && f->rule->n_targets && f->rule->targets[c->target].draining)
+		return "the target gets no new flows";
 	if (memcmp(got->source, want->source, ORACLE_ADDRESS) != 0 || got->sport != want->sport)
 		return "the reply's source is not the target";
 	if (memcmp(got->destination, want->destination, ORACLE_ADDRESS) != 0)

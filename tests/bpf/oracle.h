@@ -104,7 +104,8 @@ struct oracle_target {
 	bool ipv6;
 	uint8_t address[ORACLE_ADDRESS];
 	uint16_t first;
-	bool folded; /* all ports become `first` */
+	bool folded;   /* all ports become `first` */
+	bool draining; /* weight 0 */
 };
 
 enum oracle_listen {

@@ -505,6 +505,12 @@ static void test_unlawful_choices(void **state)
 	make_oracle(state);
 	o->choose = give;
 	given = good;
+	rules[TWO_TARGETS].targets[0].draining = true;
+	assert_string_equal(complaint_of(o, &in), "the target gets no new flows");
+	oracle_clear(o);
+	make_oracle(state);
+	o->choose = give;
+	given = good;
 	given.reply.dport++;
 	assert_string_equal(complaint_of(o, &in),
 			    "the source's port was free and has not been kept");
