@@ -308,26 +308,17 @@ static void put_limits(struct rule_text *t, const struct rule *r)
 		put_rate(t, &r->limits[i], limit_scopes[i]);
 }
 
-/*
- * As few names as say all: a group's where each of its states has a timeout, with what most of them
- * have, and those of single states that have another. So one set of timeouts has one text.
- */
 static void put_timeouts(struct rule_text *t, const struct rule *r)
 {
-	uint32_t said[FLOW_STATE_COUNT] = {0}, singles = 0;
+	struct timeout_setting settings[TIMEOUT_NAMES];
+	size_t n = timeout_list(r->timeouts, settings);
 	char buffer[DURATION_STRLEN];
 
-	for (size_t i = 0; i < TIMEOUT_NAMES; i++) {
-		const struct timeout_name *name = &timeout_names[i];
-		uint32_t seconds = timeout_of(name, r->timeouts);
-
-		if (!seconds || seconds == timeout_of(name, said))
-			continue;
-		timeout_set(name, seconds, said, &singles);
+	for (size_t i = 0; i < n; i++) {
 		put(t, " timeout ");
-		put(t, name->name);
+		put(t, settings[i].name->name);
 		put(t, " ");
-		put(t, duration_format(seconds * UINT64_C(1000), buffer));
+		put(t, duration_format(settings[i].seconds * UINT64_C(1000), buffer));
 	}
 }
 

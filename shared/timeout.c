@@ -91,8 +91,8 @@ static unsigned timeout_count(const struct timeout_name *name, const uint32_t ti
 	return n;
 }
 
-uint32_t timeout_of(const struct timeout_name *name,
-		    const uint32_t timeouts[static FLOW_STATE_COUNT])
+/* What most states of a name have, the first one of equals; 0 when one of them has none. */
+static uint32_t timeout_of(const struct timeout_name *name, const uint32_t timeouts[])
 {
 	unsigned most = 0;
 	uint32_t seconds = 0;
@@ -110,4 +110,22 @@ uint32_t timeout_of(const struct timeout_name *name,
 		}
 	}
 	return seconds;
+}
+
+size_t timeout_list(const uint32_t timeouts[static FLOW_STATE_COUNT],
+		    struct timeout_setting ret[static TIMEOUT_NAMES])
+{
+	uint32_t said[FLOW_STATE_COUNT] = {0}, singles = 0;
+	size_t n = 0;
+
+	for (size_t i = 0; i < TIMEOUT_NAMES; i++) {
+		const struct timeout_name *name = &timeout_names[i];
+		uint32_t seconds = timeout_of(name, timeouts);
+
+		if (!seconds || seconds == timeout_of(name, said))
+			continue;
+		timeout_set(name, seconds, said, &singles);
+		ret[n++] = (struct timeout_setting){name, seconds};
+	}
+	return n;
 }

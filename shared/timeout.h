@@ -37,6 +37,15 @@ bool timeout_read_seconds(struct scan *s, const struct scan_word *word, uint32_t
 void timeout_set(const struct timeout_name *name, uint32_t seconds,
 		 uint32_t timeouts[static FLOW_STATE_COUNT], uint32_t *singles);
 
-/* What most states of a name have, the first one of equals; 0 when one of them has none. */
-uint32_t timeout_of(const struct timeout_name *name,
-		    const uint32_t timeouts[static FLOW_STATE_COUNT]);
+struct timeout_setting {
+	const struct timeout_name *name;
+	uint32_t seconds;
+};
+
+/*
+ * As few names as say all timeouts that are not 0: a group's where each of its states has one, with
+ * what most of them have, and those of single states that have another. So one set of timeouts is
+ * always said in one way. Returns how many.
+ */
+size_t timeout_list(const uint32_t timeouts[static FLOW_STATE_COUNT],
+		    struct timeout_setting ret[static TIMEOUT_NAMES]);
