@@ -11,20 +11,34 @@
 #include "shared/rule-json.h"
 #include "shared/varlink.h"
 
-static json_t *entry_pack(const struct ruleset_entry *entry, const struct flow_sums *sums)
+static struct rule_json_counters counters_of(const struct flow_sums *sums)
 {
-	struct rule_json_entry e = {
-		.id = entry->id,
-		.origin = rule_origin_name(entry->origin),
-		.source = entry->source,
-		.configured = entry->configured,
+	return (struct rule_json_counters){
 		.packets = sums->packets,
 		.bytes = sums->bytes,
 		.flows = sums->flows,
 		.active = sums->active,
 	};
+}
+
+/* The entry at place `i` of the rules, with sums that are up to date. */
+static json_t *entry_pack(struct manager *m, size_t i, const struct flow_sums *sums)
+{
+	const struct ruleset_entry *entry = manager_ruleset(m)->entries[i];
+	struct rule_json_counters targets[RULE_TARGETS_MAX];
+	struct rule_json_entry e = {
+		.id = entry->id,
+		.origin = rule_origin_name(entry->origin),
+		.source = entry->source,
+		.configured = entry->configured,
+		.counters = counters_of(&sums[i]),
+		.refused = sums[i].refused,
+		.targets = targets,
+	};
 	json_t *json;
 
+	for (size_t t = 0; t < entry->rule->n_targets; t++)
+		targets[t] = counters_of(manager_target_sums(m, i, t));
 	return rule_json_pack(entry->rule, &e, &json) < 0 ? NULL : json;
 }
 
@@ -58,7 +72,7 @@ int methods_list(struct call *call, json_t *parameters, void *userdata)
 		return refuse_sums(call, r);
 	array = json_array();
 	for (size_t i = 0; i < rules->n_entries; i++)
-		if (json_array_append_new(array, entry_pack(rules->entries[i], &sums[i])) < 0) {
+		if (json_array_append_new(array, entry_pack(userdata, i, sums)) < 0) {
 			json_decref(array);
 			return -ENOMEM;
 		}
@@ -109,7 +123,7 @@ int methods_show(struct call *call, json_t *parameters, void *userdata)
 		return methods_no_such_rule(call, p.rule);
 	while (rules->entries[i] != entry)
 		i++;
-	return call_reply(call, json_pack("{s:o}", "rule", entry_pack(entry, &sums[i])));
+	return call_reply(call, json_pack("{s:o}", "rule", entry_pack(userdata, i, sums)));
 }
 
 /* The answer of every change of one rule. */

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "shared/cleanup.h"
+#include "shared/timeout.h"
 #include "shared/varlink.h"
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
@@ -73,7 +74,14 @@ static json_t *array_add(json_t *array, json_t *item)
 	return NULL;
 }
 
-static json_t *targets_pack(const struct rule *r)
+static json_t *counters_pack(const struct rule_json_counters *c)
+{
+	return json_pack("{s:o, s:o, s:o, s:o}", "packets", rule_json_counter(c->packets), "bytes",
+			 rule_json_counter(c->bytes), "flows", rule_json_counter(c->flows),
+			 "active", rule_json_counter(c->active));
+}
+
+static json_t *targets_pack(const struct rule *r, const struct rule_json_counters *counters)
 {
 	json_t *array = json_array();
 
@@ -81,9 +89,10 @@ static json_t *targets_pack(const struct rule *r)
 		const struct rule_target *t = &r->targets[i];
 
 		array = array_add(array,
-				  json_pack("{s:o, s:o, s:I}", "address", address_pack(&t->address),
-					    "ports", ports_pack(&t->ports), "weight",
-					    (json_int_t)t->weight));
+				  json_pack("{s:o, s:o, s:I, s:o}", "address",
+					    address_pack(&t->address), "ports",
+					    ports_pack(&t->ports), "weight", (json_int_t)t->weight,
+					    "counters", counters_pack(&counters[i])));
 	}
 	return array;
 }
@@ -106,6 +115,53 @@ static json_t *from_pack(const struct rule *r)
 	return array;
 }
 
+static json_t *rate_pack(const struct rule_limit *l)
+{
+	if (!l->rate)
+		return json_null();
+	return json_pack("{s:I, s:I, s:I}", "flows", (json_int_t)l->rate, "seconds",
+			 (json_int_t)l->rate_seconds, "burst", (json_int_t)rule_limit_burst(l));
+}
+
+/* null: no limit */
+static json_t *limit_pack(const struct rule_limit *l)
+{
+	if (!l->max_flows && !l->rate)
+		return json_null();
+	return json_pack("{s:o, s:o}", "max_flows",
+			 l->max_flows ? json_integer(l->max_flows) : json_null(), "rate",
+			 rate_pack(l));
+}
+
+static json_t *timeouts_pack(const struct rule *r)
+{
+	struct timeout_setting settings[TIMEOUT_NAMES];
+	size_t n = timeout_list(r->timeouts, settings);
+	json_t *object = json_object();
+
+	for (size_t i = 0; i < n && object; i++) {
+		if (json_object_set_new(object, settings[i].name->name,
+					json_integer(settings[i].seconds)) == 0)
+			continue;
+		json_decref(object);
+		object = NULL;
+	}
+	return object;
+}
+
+static json_t *on_change_pack(const struct rule *r)
+{
+	static const char *const policies[] = {
+		[RULE_ON_CHANGE_KEEP] = "keep",
+		[RULE_ON_CHANGE_DRAIN] = "drain",
+		[RULE_ON_CHANGE_RESET] = "reset",
+	};
+
+	return json_pack("{s:s, s:o}", "policy", policies[r->on_change], "drain_seconds",
+			 r->on_change == RULE_ON_CHANGE_DRAIN ? json_integer(r->drain_seconds)
+							      : json_null());
+}
+
 /* A rule's text; null for none. */
 static json_t *text_pack(const struct rule *r)
 {
@@ -118,19 +174,25 @@ static json_t *text_pack(const struct rule *r)
 
 int rule_json_pack(const struct rule *r, const struct rule_json_entry *e, json_t **ret)
 {
-	json_t *json;
+	json_t *json, *counters = counters_pack(&e->counters);
 
-	json = json_pack("{s:I, s:o, s:o, s:s, s:o, s:{s:o, s:o}, s:o, s:o, s:s, s:o, s:o, s:b,"
-			 " s:{s:o, s:o, s:o, s:o}}",
+	if (counters &&
+	    json_object_set_new(counters, "refused", rule_json_counter(e->refused)) < 0) {
+		json_decref(counters);
+		counters = NULL;
+	}
+	json = json_pack("{s:I, s:o, s:o, s:s, s:o, s:{s:o, s:o}, s:o, s:o, s:{s:o, s:o}, s:o, s:o,"
+			 " s:s, s:o, s:o, s:b, s:o}",
 			 "id", (json_int_t)e->id, "name", varlink_text(r->name[0] ? r->name : NULL),
 			 "rule", text_pack(r), "protocol", protocol_name(r->protocols),
 			 "interfaces", interfaces_pack(r), "listen", "address",
 			 listen_address_pack(r), "ports", ports_pack(&r->ports), "targets",
-			 targets_pack(r), "from", from_pack(r), "origin", e->origin, "source",
+			 targets_pack(r, e->targets), "from", from_pack(r), "limits", "rule",
+			 limit_pack(&r->limits[RULE_LIMIT_ALL]), "source",
+			 limit_pack(&r->limits[RULE_LIMIT_SOURCE]), "timeouts", timeouts_pack(r),
+			 "on_change", on_change_pack(r), "origin", e->origin, "source",
 			 varlink_text(e->source), "configured", text_pack(e->configured), "enabled",
-			 !r->disabled, "counters", "packets", rule_json_counter(e->packets),
-			 "bytes", rule_json_counter(e->bytes), "flows", rule_json_counter(e->flows),
-			 "active", rule_json_counter(e->active));
+			 !r->disabled, "counters", counters);
 	if (!json)
 		return -ENOMEM;
 	*ret = json;

@@ -11,12 +11,19 @@
 #include "shared/diag.h"
 #include "shared/rule.h"
 
+/* Sums over flows, both directions. */
+struct rule_json_counters {
+	uint64_t packets, bytes, flows, active;
+};
+
 /* What `list` tells about a rule besides its own words. */
 struct rule_json_entry {
 	uint32_t id;
 	const char *origin, *source;
 	const struct rule *configured; /* what the configuration says instead; NULL: the same */
-	uint64_t packets, bytes, flows, active; /* sums over its flows, both directions */
+	struct rule_json_counters counters;
+	uint64_t refused;			  /* flows that its limits turned away */
+	const struct rule_json_counters *targets; /* of each of its targets */
 };
 
 /* One object of the `list` array; a new reference in *ret. Returns 0 or -ENOMEM. */

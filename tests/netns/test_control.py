@@ -118,7 +118,11 @@ class TestJson:
         assert web["origin"] == "config"
         assert web["source"] == f"{net.daemon.config}:1"
         assert web["listen"] == {"address": None, "ports": [8080, 8080]}
-        assert web["targets"] == [{"address": None, "ports": [80, 80], "weight": 1}]
+        only, = web["targets"]
+        assert only.pop("counters") == {k: v for k, v in web["counters"].items() if k != "refused"}
+        assert only == {"address": None, "ports": [80, 80], "weight": 1}
+        assert web["limits"] == {"rule": None, "source": None} and web["timeouts"] == {}
+        assert web["on_change"] == {"policy": "keep", "drain_seconds": None}
         assert shifted["from"] == ["192.0.2.0/24"]
         assert shifted["interfaces"] == ["eth0", "lo"]
         assert shifted["listen"]["ports"] == [9000, 9003]
@@ -222,6 +226,8 @@ class TestChanges:
         net.daemon.ctl("add", *rule.split())
         try:
             assert rule in [r["rule"] for r in net.daemon.listed()]
+            jsonschema.validate(net.daemon.json("list"), schema("list"),
+                                cls=jsonschema.Draft202012Validator)
         finally:
             net.daemon.ctl("remove", *rule.split())
 

@@ -13,14 +13,15 @@
 #include "shared/rule-json.h"
 #include "tests/unit/rules.h"
 
+static const struct rule_json_counters target_counters[2] = {{7, 8, 2, 1}, {3, 4, 1, 0}};
+
 static const struct rule_json_entry entry = {
 	.id = 3,
 	.origin = "config",
 	.source = "/etc/redirectd/redirectd.conf:7",
-	.packets = 10,
-	.bytes = UINT64_MAX,
-	.flows = 2,
-	.active = 1,
+	.counters = {.packets = 10, .bytes = UINT64_MAX, .flows = 2, .active = 1},
+	.refused = 5,
+	.targets = target_counters,
 };
 
 static json_t *pack(const char *text)
@@ -59,16 +60,19 @@ static void test_whole(void **state)
 	json_t *json = pack("tcp 8080 to 80 name web on eth0");
 	char *text = json_dumps(json, JSON_COMPACT);
 
-	assert_string_equal(text,
-			    "{\"id\":3,\"name\":\"web\","
-			    "\"rule\":\"tcp 8080 to 80 on eth0 name web\","
-			    "\"protocol\":\"tcp\",\"interfaces\":[\"eth0\"],"
-			    "\"listen\":{\"address\":null,\"ports\":[8080,8080]},"
-			    "\"targets\":[{\"address\":null,\"ports\":[80,80],\"weight\":1}],"
-			    "\"from\":[],\"origin\":\"config\","
-			    "\"source\":\"/etc/redirectd/redirectd.conf:7\",\"configured\":null,"
-			    "\"enabled\":true,\"counters\":{\"packets\":10,"
-			    "\"bytes\":9223372036854775807,\"flows\":2,\"active\":1}}");
+	assert_string_equal(
+		text,
+		"{\"id\":3,\"name\":\"web\","
+		"\"rule\":\"tcp 8080 to 80 on eth0 name web\","
+		"\"protocol\":\"tcp\",\"interfaces\":[\"eth0\"],"
+		"\"listen\":{\"address\":null,\"ports\":[8080,8080]},"
+		"\"targets\":[{\"address\":null,\"ports\":[80,80],\"weight\":1,"
+		"\"counters\":{\"packets\":7,\"bytes\":8,\"flows\":2,\"active\":1}}],"
+		"\"from\":[],\"limits\":{\"rule\":null,\"source\":null},\"timeouts\":{},"
+		"\"on_change\":{\"policy\":\"keep\",\"drain_seconds\":null},\"origin\":\"config\","
+		"\"source\":\"/etc/redirectd/redirectd.conf:7\",\"configured\":null,"
+		"\"enabled\":true,\"counters\":{\"packets\":10,"
+		"\"bytes\":9223372036854775807,\"flows\":2,\"active\":1,\"refused\":5}}");
 	free(text);
 	json_decref(json);
 }
@@ -90,8 +94,22 @@ static void test_members(void **state)
 	assert_member("tcp 80 to 81 from 10.0.0.0/8,192.0.2.7,[2001:db8::]/32", "from",
 		      "[\"10.0.0.0/8\",\"192.0.2.7\",\"2001:db8::/32\"]");
 	assert_member("tcp 80 to 10.0.0.1:81 weight 3,10.0.0.2:82", "targets",
-		      "[{\"address\":\"10.0.0.1\",\"ports\":[81,81],\"weight\":3},"
-		      "{\"address\":\"10.0.0.2\",\"ports\":[82,82],\"weight\":1}]");
+		      "[{\"address\":\"10.0.0.1\",\"ports\":[81,81],\"weight\":3,\"counters\":"
+		      "{\"packets\":7,\"bytes\":8,\"flows\":2,\"active\":1}},"
+		      "{\"address\":\"10.0.0.2\",\"ports\":[82,82],\"weight\":1,\"counters\":"
+		      "{\"packets\":3,\"bytes\":4,\"flows\":1,\"active\":0}}]");
+	assert_member("tcp 80 to 81 max-flows 9 rate 10/m per source", "limits",
+		      "{\"rule\":{\"max_flows\":9,\"rate\":null},\"source\":{\"max_flows\":null,"
+		      "\"rate\":{\"flows\":10,\"seconds\":60,\"burst\":10}}}");
+	assert_member("tcp 80 to 81 max-flows 9 per source rate 2/s burst 7", "limits",
+		      "{\"rule\":{\"max_flows\":null,\"rate\":{\"flows\":2,\"seconds\":1,"
+		      "\"burst\":7}},\"source\":{\"max_flows\":9,\"rate\":null}}");
+	assert_member("tcp 80 to 81 timeout tcp-syn 5s timeout tcp-syn-recv 7s", "timeouts",
+		      "{\"tcp-syn\":5,\"tcp-syn-recv\":7}");
+	assert_member("tcp 80 to 81 on-change drain 1m", "on_change",
+		      "{\"policy\":\"drain\",\"drain_seconds\":60}");
+	assert_member("tcp 80 to 81 on-change reset", "on_change",
+		      "{\"policy\":\"reset\",\"drain_seconds\":null}");
 }
 
 /* Bytes of a file name need not be UTF-8: the answer must be. */
