@@ -7,6 +7,7 @@
 #include "ctl/options.h"
 #include "ctl/output-json.h"
 #include "ctl/output-table.h"
+#include "ctl/output-target.h"
 #include "ctl/output-text.h"
 #include "ctl/verbs.h"
 
@@ -16,8 +17,16 @@ struct rule_row {
 	const char *name, *rule, *origin, *source;
 	const char *configured; /* NULL: as in the file, or in none */
 	int enabled;
-	json_int_t packets, bytes, flows, active;
+	json_int_t packets, bytes, flows, active, refused;
+	const json_t *targets;
+	bool limited;
 };
+
+static bool is_limited(const json_t *limits)
+{
+	return json_is_object(json_object_get(limits, "rule")) ||
+	       json_is_object(json_object_get(limits, "source"));
+}
 
 static enum exit_code unpack_rule(const json_t *json, struct rule_row *ret, struct failure *f)
 {
@@ -34,6 +43,10 @@ static enum exit_code unpack_rule(const json_t *json, struct rule_row *ret, stru
 	/* These may be null. */
 	ret->name = json_string_value(json_object_get(json, "name"));
 	ret->configured = json_string_value(json_object_get(json, "configured"));
+	ret->refused =
+		json_integer_value(json_object_get(json_object_get(json, "counters"), "refused"));
+	ret->targets = json_object_get(json, "targets");
+	ret->limited = is_limited(json_object_get(json, "limits"));
 	return CTL_DONE;
 }
 
@@ -137,6 +150,42 @@ enum exit_code verb_list(const struct options *o, struct failure *f)
 	return code;
 }
 
+static json_int_t weight_of(const json_t *target)
+{
+	return json_integer_value(json_object_get(target, "weight"));
+}
+
+/* One of several targets: its share of new flows, and what its flows come to. */
+static void print_target(const json_t *target, json_int_t all_weights)
+{
+	const json_t *counters = json_object_get(target, "counters");
+	json_int_t bytes = json_integer_value(json_object_get(counters, "bytes"));
+	char name[OUTPUT_TARGET_LEN], share[48] = "no new flows", size[TEXT_BYTES_LEN], text[256];
+
+	if (weight_of(target) > 0)
+		snprintf(share, sizeof(share), "%.3g %% of new flows",
+			 100.0 * (double)weight_of(target) / (double)all_weights);
+	snprintf(text, sizeof(text),
+		 "%s: %s; %" JSON_INTEGER_FORMAT " active, %" JSON_INTEGER_FORMAT
+		 " so far, %" JSON_INTEGER_FORMAT " packets, %s",
+		 output_target(target, name), share,
+		 json_integer_value(json_object_get(counters, "active")),
+		 json_integer_value(json_object_get(counters, "flows")),
+		 json_integer_value(json_object_get(counters, "packets")),
+		 text_format_bytes((uint64_t)bytes, size));
+	text_print_line("target", text);
+}
+
+static void print_targets(const json_t *targets)
+{
+	json_int_t all_weights = 0;
+
+	for (size_t i = 0; i < json_array_size(targets); i++)
+		all_weights += weight_of(json_array_get(targets, i));
+	for (size_t i = 0; i < json_array_size(targets); i++)
+		print_target(json_array_get(targets, i), all_weights);
+}
+
 static void print_block(const struct rule_row *r)
 {
 	char bytes[TEXT_BYTES_LEN], text[128];
@@ -159,6 +208,14 @@ static void print_block(const struct rule_row *r)
 		 " bytes), both directions",
 		 r->packets, text_format_bytes((uint64_t)r->bytes, bytes), r->bytes);
 	text_print_line("traffic", text);
+	if (r->limited || r->refused) {
+		snprintf(text, sizeof(text), "%" JSON_INTEGER_FORMAT " new flows, by its limits",
+			 r->refused);
+		text_print_line("refused", text);
+	}
+	/* The figures of a single one are those above. */
+	if (json_array_size(r->targets) > 1)
+		print_targets(r->targets);
 }
 
 enum exit_code verb_show(const struct options *o, struct failure *f)

@@ -4,6 +4,7 @@
 import contextlib
 import json
 import os
+import re
 import socket
 
 import pytest
@@ -118,7 +119,55 @@ class TestCounters:
         for what in ("packets", "bytes"):
             assert counters[what] == sum(f[d][what] for f in flows for d in ("original", "reply"))
         assert counters["flows"] == 5
-        assert daemon.rule("other")["counters"] == {"packets": 0, "bytes": 0, "flows": 0, "active": 0}
+        assert daemon.rule("other")["counters"] == {"packets": 0, "bytes": 0, "flows": 0, "active": 0,
+                                                    "refused": 0}
+
+    def test_target_is_the_sum_of_its_flows(self, net, daemon):
+        """Of each; together they are the rule. One that drains keeps what it has counted."""
+        rule = "udp 5300 to 91,92 name two balance random"
+        daemon.add(rule)
+        with UdpEcho(net.server, Pair.SERVER4, 91), UdpEcho(net.server, Pair.SERVER4, 92):
+            for _ in range(20):
+                udp_ask(net.client, Pair.SERVER4, 5300)
+            before, flows = daemon.rule("two"), daemon.flows("--rule", "two")
+            assert len(flows) == 20
+            for target in before["targets"]:
+                mine = [f for f in flows if f["reply"]["sport"] == target["ports"][0]]
+                assert target["counters"] == {
+                    "packets": 2 * len(mine), "flows": len(mine), "active": len(mine),
+                    "bytes": sum(f[d]["bytes"] for f in mine for d in ("original", "reply"))}
+            for what in ("packets", "bytes", "flows", "active"):
+                assert before["counters"][what] == sum(t["counters"][what] for t in before["targets"])
+            daemon.ctl("replace", "two", *rule.replace("92", "92 weight 0").split())
+            for _ in range(10):
+                udp_ask(net.client, Pair.SERVER4, 5300)
+            after = daemon.rule("two")
+            assert after["targets"][1]["counters"] == before["targets"][1]["counters"]
+            assert after["targets"][0]["counters"]["flows"] == before["targets"][0]["counters"]["flows"] + 10
+            shown = [line.split(None, 1)[1] for line in daemon.ctl("show", "two").stdout.splitlines()
+                     if line.startswith("target")]
+            assert shown[0].startswith("91: 100 % of new flows; ")
+            n = before["targets"][1]["counters"]["flows"]
+            assert shown[1].startswith(f"92: no new flows; {n} active, {n} so far, {2 * n} packets, ")
+            daemon.ctl("replace", "two", *f"{rule} timeout udp 1s".split())
+            ended = eventually(lambda: not (r := daemon.rule("two"))["counters"]["active"] and r,
+                               "all flows have ended")
+            for one, other in zip(after["targets"], ended["targets"]):
+                assert other["counters"] == {**one["counters"], "active": 0}
+
+    def test_refused_flows(self, net, daemon):
+        """Datagrams of five clients' ports, of which the rate lets two through."""
+        daemon.add("udp 5300 to 91 name few rate 2/h")
+        with UdpEcho(net.server, Pair.SERVER4, 91), contextlib.ExitStack() as stack:
+            dropped = daemon.json("stats")["drops"]["rate"]
+            for _ in range(5):
+                s = stack.enter_context(net.client.open_socket(socket.AF_INET, socket.SOCK_DGRAM))
+                s.sendto(b"x", (Pair.SERVER4, 5300))
+            eventually(lambda: daemon.json("stats")["drops"]["rate"] == dropped + 3, "three are refused")
+            counters = daemon.rule("few")["counters"]
+        assert (counters["flows"], counters["refused"]) == (2, 3)
+        shown = daemon.ctl("show", "few").stdout
+        assert re.search(r"^refused +3 new flows, by its limits$", shown, re.MULTILINE)
 
     def test_active_counts_live_flows(self, net, daemon):
         with TcpEcho(net.server, 80):
