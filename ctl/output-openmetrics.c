@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include "ctl/output-target.h"
+
 enum metric_type { METRIC_COUNTER, METRIC_GAUGE };
 
 struct family {
@@ -35,7 +37,8 @@ static const struct family total_families[] = {
 	 "created"},
 	{"redirectd_expired_flows", METRIC_COUNTER, "flows", "Flows that ended by their timeout.",
 	 "flows", "expired"},
-	{"redirectd_refused_flows", METRIC_COUNTER, "flows", "Flows that found no room.", "flows",
+	{"redirectd_refused_flows", METRIC_COUNTER, "flows",
+	 "Flows that found no room, or no place within their rule's limits.", "flows",
 	 "insert_failed"},
 };
 
@@ -60,6 +63,20 @@ static const struct family rule_families[] = {
 	 "flows"},
 	{"redirectd_rule_active_flows", METRIC_GAUGE, "flows", "Flows of the rule that are alive.",
 	 NULL, "active"},
+	{"redirectd_rule_refused_flows", METRIC_COUNTER, "flows",
+	 "New flows that the limits of the rule turned away.", NULL, "refused"},
+};
+
+/* The same of each target of the rules that have several. */
+static const struct family target_families[] = {
+	{"redirectd_target_packets", METRIC_COUNTER, "packets",
+	 "Packets of the target's flows, both directions.", NULL, "packets"},
+	{"redirectd_target_bytes", METRIC_COUNTER, "bytes", "Their bytes of IP length.", NULL,
+	 "bytes"},
+	{"redirectd_target_flows", METRIC_COUNTER, "flows", "Flows that the target was given.",
+	 NULL, "flows"},
+	{"redirectd_target_active_flows", METRIC_GAUGE, "flows",
+	 "Flows of the target that are alive.", NULL, "active"},
 };
 
 static const struct family build_family = {
@@ -168,6 +185,31 @@ static void write_rule_counters(const struct family *m, const json_t *rules, FIL
 	}
 }
 
+static void write_target_counter(const struct family *m, const json_t *rule, const json_t *target,
+				 FILE *out)
+{
+	char name[OUTPUT_TARGET_LEN];
+
+	write_name(m, out);
+	write_rule_labels(rule, out);
+	write_label(',', "target", output_target(target, name), out);
+	fputc('}', out);
+	write_value(json_object_get(json_object_get(target, "counters"), m->key), out);
+}
+
+static void write_target_counters(const struct family *m, const json_t *rules, FILE *out)
+{
+	write_head(m, out);
+	for (size_t i = 0; i < json_array_size(rules); i++) {
+		const json_t *rule = json_array_get(rules, i);
+		const json_t *targets = json_object_get(rule, "targets");
+
+		for (size_t t = 0; json_array_size(targets) > 1 && t < json_array_size(targets);
+		     t++)
+			write_target_counter(m, rule, json_array_get(targets, t), out);
+	}
+}
+
 static void write_rule_info(const json_t *rules, FILE *out)
 {
 	write_head(&rule_info_family, out);
@@ -225,5 +267,7 @@ void output_openmetrics(const json_t *stats, const json_t *list, const json_t *s
 	write_rule_info(rules, out);
 	for (size_t i = 0; i < ARRAY_SIZE(rule_families); i++)
 		write_rule_counters(&rule_families[i], rules, out);
+	for (size_t i = 0; i < ARRAY_SIZE(target_families); i++)
+		write_target_counters(&target_families[i], rules, out);
 	fputs("# EOF\n", out);
 }

@@ -6,6 +6,7 @@ scripts, units and the dashboard of docs/metrics."""
 import json
 import os
 import shutil
+import socket
 import subprocess
 import urllib.parse
 
@@ -31,10 +32,18 @@ def needed(tool):
 @pytest.fixture(name="net", scope="class")
 def net_(pair):
     with Daemon(pair.server, "tcp 8080 to 80 name web", "udp 5300 to 53",
-                "tcp 81 to 82 name off disabled") as daemon, TcpEcho(pair.server, 80):
+                "tcp 81 to 82 name off disabled",
+                "udp 5302 to 54 weight 3,[2001:db8::2]:55 weight 0 name two max-flows 1") as daemon, \
+            TcpEcho(pair.server, 80):
         for server in Pair.SERVERS:
             tcp_ask(pair.client, server, 8080)
         tcp_ask(pair.client, Pair.SERVER4, 80)
+        with pair.client.open_socket(socket.AF_INET6, socket.SOCK_DGRAM) as s, \
+                pair.client.open_socket(socket.AF_INET6, socket.SOCK_DGRAM) as refused:
+            s.sendto(b"x", (Pair.SERVER6, 5302))
+            eventually(lambda: daemon.rule("two")["counters"]["flows"] == 1, "the one flow")
+            refused.sendto(b"x", (Pair.SERVER6, 5302))
+            eventually(lambda: daemon.rule("two")["counters"]["refused"] == 1, "it is refused")
         pair.daemon = daemon
         yield pair
 
@@ -66,8 +75,8 @@ class TestText:
         stats, rules = net.daemon.json("stats"), net.daemon.listed()
         totals = {"redirectd_redirected_packets": stats["redirected"],
                   "redirectd_redirected_bytes": stats["redirected_bytes"],
-                  "redirectd_created_flows": 2, "redirectd_lost_events": stats["events_lost"],
-                  "redirectd_refused_flows": 0}
+                  "redirectd_created_flows": 3, "redirectd_lost_events": stats["events_lost"],
+                  "redirectd_refused_flows": stats["flows"]["insert_failed"]}
         for name, expected in totals.items():
             assert families[name].type == "counter"
             assert value(families, name, f"{name}_total") == expected, name
@@ -80,9 +89,20 @@ class TestText:
                 name = f"redirectd_rule_{key}"
                 assert value(families, name, f"{name}_total", **labels) == rule["counters"][key]
             assert value(families, "redirectd_rule_active_flows", **labels) == rule["counters"]["active"]
+            assert value(families, "redirectd_rule_refused_flows", "redirectd_rule_refused_flows_total",
+                         **labels) == rule["counters"]["refused"]
             assert value(families, "redirectd_rule_info", rule=rule["rule"], origin=rule["origin"],
                          **labels) == rule["enabled"]
         assert value(families, "redirectd_rule_flows", "redirectd_rule_flows_total", name="web") == 2
+        two = net.daemon.rule("two")
+        for target, name in zip(two["targets"], ("54", "[2001:db8::2]:55")):
+            labels = {"id": str(two["id"]), "name": "two", "target": name}
+            for key in ("packets", "bytes", "flows"):
+                family = f"redirectd_target_{key}"
+                assert value(families, family, f"{family}_total", **labels) == target["counters"][key]
+            assert value(families, "redirectd_target_active_flows", **labels) == target["counters"]["active"]
+        assert [t["counters"]["flows"] for t in two["targets"]] == [1, 0] and two["counters"]["refused"] == 1
+        assert len(families["redirectd_target_flows"].samples) == 2
         for family, key in (("dropped", "drops"), ("passed", "passed")):
             name = f"redirectd_{family}_packets"
             assert {s.labels["reason"] for s in families[name].samples} == set(stats[key])
@@ -166,7 +186,7 @@ class TestScrape:
         web = net.daemon.rule("web")["counters"]
         found, = query(prometheus, 'redirectd_rule_bytes_total{name="web"}')
         assert int(found["value"][1]) == web["bytes"] > 0
-        assert len(query(prometheus, "redirectd_rule_info")) == 3
+        assert len(query(prometheus, "redirectd_rule_info")) == 4
 
     def test_every_query_of_the_dashboard(self, prometheus):
         targets = [t for panel in dashboard()["panels"] for t in panel["targets"]]
