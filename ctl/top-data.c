@@ -135,11 +135,14 @@ static void read_rules(struct top_data *d, const json_t *list, double seconds)
 		if (known) {
 			r->counts = d->rules[old].counts;
 			r->trend = d->rules[old].trend;
+			r->refused_rate = rate_of(d->rules[old].refused,
+						  number_of(counters, "refused"), seconds);
 		}
 		r->name = text_of(json, "name");
 		r->text = text_of(json, "rule");
 		r->enabled = json_is_true(json_object_get(json, "enabled"));
 		r->active = number_of(counters, "active");
+		r->refused = number_of(counters, "refused");
 		count(&r->counts, number_of(counters, "packets"), number_of(counters, "bytes"),
 		      number_of(counters, "flows"), known ? seconds : 0);
 		trend_add(&r->trend, r->counts.byte_rate);

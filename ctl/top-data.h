@@ -30,8 +30,9 @@ struct top_rule {
 	int64_t id;
 	char *name, *text; /* owned; the name is "" without one */
 	bool enabled;
-	uint64_t active;
+	uint64_t active, refused;
 	struct top_counts counts;
+	double refused_rate;
 	struct top_trend trend; /* of bytes */
 };
 

@@ -113,6 +113,16 @@ static double rule_new_value(const void *row)
 	return RULE(row)->counts.flow_rate;
 }
 
+static void rule_refused(const void *row, char cell[TOP_CELL_MAX])
+{
+	print_rate(RULE(row)->refused_rate, cell);
+}
+
+static double rule_refused_value(const void *row)
+{
+	return RULE(row)->refused_rate;
+}
+
 static void rule_packets(const void *row, char cell[TOP_CELL_MAX])
 {
 	print_rate(RULE(row)->counts.packet_rate, cell);
@@ -224,6 +234,7 @@ static const struct top_column rule_columns[] = {
 	{"RULE", 0, false, 0, rule_text, NULL},
 	{"ACTIVE", 8, true, 3, rule_active, rule_active_value},
 	{"NEW/S", 7, true, 5, rule_new, rule_new_value},
+	{"REFUSED/S", 9, true, 9, rule_refused, rule_refused_value},
 	{"PKTS/S", 7, true, 6, rule_packets, rule_packets_value},
 	{"BYTES/S", 9, true, 2, rule_bytes, rule_bytes_value},
 	{"TREND", TREND_WIDTH, false, 7, rule_trend, rule_bytes_value},
@@ -242,7 +253,7 @@ static const struct top_column flow_columns[] = {
 	{"BYTES", 9, true, 8, flow_total, flow_total_value},
 };
 
-static const size_t rule_order = 6, flow_order = 7; /* bytes a second */
+static const size_t rule_order = 7, flow_order = 7; /* bytes a second */
 
 /* ---- samples ---- */
 

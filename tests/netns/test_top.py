@@ -71,11 +71,11 @@ class TestRules:
             wide.shows("TREND", "PKTS/S")
 
     def test_order(self, net, terminal):
-        """From BYTES/S to the left: PKTS/S, NEW/S, ACTIVE, RULE, NAME, ID."""
+        """From BYTES/S to the left: PKTS/S, REFUSED/S, NEW/S, ACTIVE, RULE, NAME, ID."""
         with contextlib.ExitStack() as stack:
             for _ in range(3):
                 stack.enter_context(net.client.connect(Pair.SERVER4, 8080))
-            terminal.keys("<", "<", "<")
+            terminal.keys("<", "<", "<", "<")
             terminal.shows("ACTIVE▼")
             web = net.daemon.rule("web")["id"]
             eventually(lambda: ids(terminal)[0] == web, "most flows first")
