@@ -281,21 +281,34 @@ static double percent_of(const struct doctor *d, const char *member)
 	return 100 * json_number_value(json_object_get(json_object_get(d->status, member), "fill"));
 }
 
+static enum finding_severity severity_of(const struct doctor *d, const char *member)
+{
+	const char *level =
+		json_string_value(json_object_get(json_object_get(d->status, member), "level"));
+
+	return level && strcmp(level, "critical") == 0 ? FINDING_ERROR : FINDING_WARNING;
+}
+
 static void check_room(const char *name, void *userdata, struct findings *f)
 {
 	const struct doctor *d = userdata;
 
 	if (has_problem(d, "flows")) {
-		findings_add(f, name, FINDING_WARNING, "the flow table is %.0f %% full",
+		findings_add(f, name, severity_of(d, "flows"), "the flow table is %.0f %% full",
 			     percent_of(d, "flows"));
 		findings_hint(f, "raise flows-max in the configuration, or lower timeouts");
 	}
 	if (has_problem(d, "source_ports")) {
-		findings_add(f, name, FINDING_WARNING,
+		findings_add(f, name, severity_of(d, "source_ports"),
 			     "%.0f %% of the source ports towards one target are in use",
 			     percent_of(d, "source_ports"));
 		findings_hint(f, "use more addresses: several rules with `snat` and `from`, or "
 				 "several targets");
+	}
+	if (has_problem(d, "turned_away")) {
+		findings_add(f, name, FINDING_ERROR,
+			     "new connections were turned away within the last minute");
+		findings_hint(f, "`redirectctl status` says for what reason");
 	}
 }
 
@@ -305,6 +318,7 @@ const struct findings_check doctor_host_checks[] = {
 	{"bpffs", check_bpffs, NULL},
 	{"daemon", check_daemon, NULL},
 	{"configuration", check_configuration, "in force as it stands in its files"},
-	{"room", check_room, "less than 80 % of flows and of source ports are in use"},
+	{"room", check_room,
+	 "less than 80 % of flows and of source ports are in use, and nobody was turned away"},
 	{NULL, NULL, NULL},
 };

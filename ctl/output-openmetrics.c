@@ -40,10 +40,16 @@ static const struct family total_families[] = {
 	{"redirectd_refused_flows", METRIC_COUNTER, "flows",
 	 "Flows that found no room, or no place within their rule's limits.", "flows",
 	 "insert_failed"},
+	{"redirectd_evicted_flows", METRIC_COUNTER, "flows",
+	 "Unassured or finished flows that made room for new ones.", "flows", "evicted"},
+	{"redirectd_unassured_flows", METRIC_GAUGE, "flows",
+	 "Flows that are alive and would make room for new ones.", "flows", "unassured"},
 };
 
 /* A sample for each member of the object `key`, under the label `group`. */
 static const struct family member_families[] = {
+	{"redirectd_insert_failures", METRIC_COUNTER, NULL,
+	 "Packets dropped that would have begun a flow, by reason.", "reason", "insert_failures"},
 	{"redirectd_dropped_packets", METRIC_COUNTER, "packets", "Packets dropped, by reason.",
 	 "reason", "drops"},
 	{"redirectd_passed_packets", METRIC_COUNTER, "packets",

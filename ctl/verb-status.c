@@ -30,6 +30,7 @@ static const struct {
 	{"flows at most", "flows", "max", false},
 	{"flows created", "flows", "created", false},
 	{"flows expired", "flows", "expired", false},
+	{"flows evicted for room", "flows", "evicted", false},
 	{"flows not inserted", "flows", "insert_failed", false},
 };
 
@@ -112,6 +113,7 @@ static void print_stats(const json_t *answer)
 			add_row(t, stats_rows[i].label, json_integer_value(value),
 				stats_rows[i].bytes);
 	}
+	add_reasons(t, "flows not inserted", json_object_get(answer, "insert_failures"));
 	add_reasons(t, "dropped", json_object_get(answer, "drops"));
 	add_reasons(t, "passed on", json_object_get(answer, "passed"));
 	add_reasons(t, "source ports tried", json_object_get(answer, "port_searches"));
@@ -165,7 +167,9 @@ struct status {
 	const char *version, *config, *pins, *socket, *reload_error;
 	json_int_t pid, uptime_ms, rules, rules_enabled, runtime, differ, active, max;
 	int adopted;
-	const json_t *interfaces, *attachments, *source_ports, *pending, *problems, *unattached;
+	const json_t *interfaces, *attachments, *source_ports, *pending, *unattached;
+	const json_t *flows;
+	json_t *insert_failures;
 };
 
 static enum exit_code unpack_status(const json_t *json, struct status *ret, struct failure *f)
@@ -188,8 +192,9 @@ static enum exit_code unpack_status(const json_t *json, struct status *ret, stru
 	ret->reload_error = json_string_value(json_object_get(json, "last_reload_error"));
 	ret->source_ports = json_object_get(json, "source_ports");
 	ret->pending = json_object_get(json, "pending");
-	ret->problems = json_object_get(json, "problems");
 	ret->unattached = json_object_get(json, "unattached");
+	ret->flows = json_object_get(json, "flows");
+	ret->insert_failures = json_object_get(json, "insert_failures");
 	return CTL_DONE;
 }
 
@@ -234,6 +239,58 @@ static char *join_attachments(const json_t *array)
 	return text;
 }
 
+static void print_flows(const struct status *s)
+{
+	const json_t *unassured = json_object_get(s->flows, "unassured");
+	const json_t *rule = json_object_get(s->flows, "fullest_rule");
+	size_t length;
+	char text[192];
+
+	length = (size_t)snprintf(text, sizeof(text),
+				  "%" JSON_INTEGER_FORMAT " of %" JSON_INTEGER_FORMAT " (%.1f %%)",
+				  s->active, s->max,
+				  s->max > 0 ? 100.0 * (double)s->active / (double)s->max : 0.0);
+	if (json_is_integer(unassured))
+		length += (size_t)snprintf(text + length, sizeof(text) - length,
+					   ", %" JSON_INTEGER_FORMAT " unassured",
+					   json_integer_value(unassured));
+	if (json_is_object(rule))
+		snprintf(text + length, sizeof(text) - length,
+			 "; most of rule %" JSON_INTEGER_FORMAT ": %" JSON_INTEGER_FORMAT,
+			 json_integer_value(json_object_get(rule, "id")),
+			 json_integer_value(json_object_get(rule, "active")));
+	text_print_line("flows", text);
+}
+
+/* "512 packets of new connections: table_full 500, ports_full 12"; nothing when there was none. */
+static void print_insert_failures(json_t *reasons)
+{
+	char *list = NULL, *text = NULL;
+	json_int_t sum = 0;
+	const char *reason;
+	size_t length;
+	json_t *count;
+	FILE *out = open_memstream(&list, &length);
+
+	if (!out)
+		abort();
+	json_object_foreach (reasons, reason, count) {
+		json_int_t n = json_integer_value(count);
+
+		if (n)
+			fprintf(out, "%s%s %" JSON_INTEGER_FORMAT, sum ? ", " : "", reason, n);
+		sum += n;
+	}
+	if (fclose(out) != 0 ||
+	    asprintf(&text, "%" JSON_INTEGER_FORMAT " packets of new connections: %s", sum, list) <
+		    0)
+		abort();
+	if (sum)
+		text_print_line("turned away", text);
+	free(text);
+	free(list);
+}
+
 static void print_source_ports(const json_t *json)
 {
 	struct source_ports ports;
@@ -267,46 +324,65 @@ static void print_pending(const json_t *pending)
 /* The problems that the daemon names, in words for people; others as they are. */
 static const struct {
 	const char *name, *words, *todo;
+	const char *critical; /* the words where the answer's member `name` has that level */
 } problems[] = {
-	{"reload", "the last reload failed", "everything is as it was before; see below"},
-	{"unattached", "it is not attached everywhere", "see `redirectctl doctor`"},
-	{"flows", "the flow table is nearly full", "raise flows-max"},
+	{"reload", "the last reload failed", "everything is as it was before; see below", NULL},
+	{"unattached", "it is not attached everywhere", "see `redirectctl doctor`", NULL},
+	{"flows", "the flow table is nearly full", "raise flows-max; see `redirectctl doctor`",
+	 "the flow table is full, or less than 5 % from it"},
 	{"source_ports", "the source ports towards a target are nearly used up",
-	 "see `redirectctl doctor`"},
+	 "see `redirectctl doctor`",
+	 "the source ports towards a target are used up, or less than 5 % from it"},
+	{"turned_away", "new connections were turned away within the last minute", "see below",
+	 NULL},
 };
 
-static void print_problem(const char *name)
+static bool is_critical(const json_t *answer, const char *name)
 {
+	const char *level =
+		json_string_value(json_object_get(json_object_get(answer, name), "level"));
+
+	return level && strcmp(level, "critical") == 0;
+}
+
+static void print_problem(const json_t *answer, const char *name)
+{
+	bool critical = is_critical(answer, name);
+	enum text_style style = critical ? TEXT_RED : TEXT_YELLOW;
 	size_t i = 0;
 
 	while (i < sizeof(problems) / sizeof(problems[0]) && strcmp(problems[i].name, name) != 0)
 		i++;
-	printf("%s%-12s ", text_style_begin(stdout, TEXT_YELLOW), "problem");
+	printf("%s%-12s ", text_style_begin(stdout, style), critical ? "critical" : "problem");
 	if (i < sizeof(problems) / sizeof(problems[0]))
-		printf("%s: %s", problems[i].words, problems[i].todo);
+		printf("%s: %s",
+		       critical && problems[i].critical ? problems[i].critical : problems[i].words,
+		       problems[i].todo);
 	else
 		text_write_safe(name, strlen(name), stdout);
-	printf("%s\n", text_style_end(stdout, TEXT_YELLOW));
+	printf("%s\n", text_style_end(stdout, style));
 }
 
-static void print_health(const json_t *names)
+static void print_health(const json_t *answer)
 {
+	const json_t *names = json_object_get(answer, "problems");
+
 	if (json_is_array(names) && json_array_size(names) == 0)
 		printf("%s%-12s%s %sgood%s\n", text_style_begin(stdout, TEXT_BOLD), "health",
 		       text_style_end(stdout, TEXT_BOLD), text_style_begin(stdout, TEXT_GREEN),
 		       text_style_end(stdout, TEXT_GREEN));
 	for (size_t i = 0; i < json_array_size(names); i++)
-		print_problem(json_string_value(json_array_get(names, i)));
+		print_problem(answer, json_string_value(json_array_get(names, i)));
 }
 
-static void print_status(const struct status *s)
+static void print_status(const json_t *answer, const struct status *s)
 {
 	_cleanup_(freep) char *interfaces = join_strings(s->interfaces, "every one");
 	_cleanup_(freep) char *unattached = join_strings(s->unattached, "");
 	_cleanup_(freep) char *attachments = join_attachments(s->attachments);
 	char text[128], span[TEXT_SPAN_LEN];
 
-	print_health(s->problems);
+	print_health(answer);
 	text_print_line("version", s->version);
 	snprintf(text, sizeof(text), "%" JSON_INTEGER_FORMAT ", up %s%s", s->pid,
 		 text_format_span((uint64_t)s->uptime_ms, span),
@@ -320,10 +396,8 @@ static void print_status(const struct status *s)
 		 s->rules, s->rules_enabled, s->runtime, s->differ);
 	text_print_line("rules", text);
 	print_pending(s->pending);
-	snprintf(text, sizeof(text),
-		 "%" JSON_INTEGER_FORMAT " of %" JSON_INTEGER_FORMAT " (%.1f %%)", s->active,
-		 s->max, s->max > 0 ? 100.0 * (double)s->active / (double)s->max : 0.0);
-	text_print_line("flows", text);
+	print_flows(s);
+	print_insert_failures(s->insert_failures);
 	print_source_ports(s->source_ports);
 	text_print_line("interfaces", interfaces);
 	text_print_line("attached to", attachments);
@@ -345,7 +419,7 @@ enum exit_code verb_status(const struct options *o, struct failure *f)
 	} else if (code == CTL_DONE) {
 		code = unpack_status(answer, &status, f);
 		if (code == CTL_DONE)
-			print_status(&status);
+			print_status(answer, &status);
 	}
 	json_decref(answer);
 	return code;

@@ -247,6 +247,7 @@ static void add_living(struct flow_sums *to, const struct flow *f, bool expired)
 	to->packets += f->original.packets + f->reply.packets;
 	to->bytes += f->original.bytes + f->reply.bytes;
 	to->active += !expired;
+	to->unassured += !expired && !(f->flags & FLOW_ASSURED);
 }
 
 static void sum_living(struct datapath *d, struct flow_sums *sums, struct flow_target_sums *t)
@@ -284,6 +285,7 @@ static void raise(struct flow_sums *kept, const struct flow_sums *now)
 	kept->flows = larger(kept->flows, now->flows);
 	kept->refused = larger(kept->refused, now->refused);
 	kept->active = now->active;
+	kept->unassured = now->unassured;
 }
 
 static uint64_t rest(uint64_t all, uint64_t others)

@@ -34,6 +34,7 @@ struct flow_view {
 /* What a rule's flows add up to, dead and alive, both directions; how many its limits refused. */
 struct flow_sums {
 	uint64_t packets, bytes, flows, active, refused;
+	uint64_t unassured; /* of the active ones: these make room for others */
 };
 
 /* The same of the targets of rules that have had several. All zero at first. */

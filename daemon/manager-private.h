@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The manager's inside, for the files that make it up: manager.c (start, signals, end), change.c
- * (changes of rules), change-file.c (by files), pending.c (those to be confirmed), save.c, views.c
- * (what others may see of it).
+ * (changes of rules), change-file.c (by files), pending.c (those to be confirmed), save.c, watch.c
+ * (what is nearly full), views.c (what others may see of it).
  */
 #pragma once
 
@@ -10,6 +10,7 @@
 #include <systemd/sd-event.h>
 #include <time.h>
 
+#include "daemon/fill.h"
 #include "daemon/limit-sweep.h"
 #include "daemon/manager.h"
 #include "daemon/needs.h"
@@ -25,6 +26,18 @@ struct server;
 enum ending {
 	ENDING_LEAVE, /* everything stays pinned and forwarding */
 	ENDING_STOP,  /* detach, unpin */
+};
+
+/* What the log has been told of room, and when. */
+struct watch {
+	struct fill_watch flows, ports;
+	struct fill_watch *rules; /* by id, of their own max-flows; NULL: none has it */
+	uint64_t ports_looked;	  /* seconds */
+	bool begun;
+	uint64_t insert_failed; /* as last seen */
+	uint64_t room, room_at; /* those for lack of room, and when they last grew; 0: never */
+	uint64_t refused_told, refused_at; /* as told last, and when */
+	uint64_t reasons[REASON_COUNT];
 };
 
 struct manager {
@@ -54,6 +67,7 @@ struct manager {
 
 	uint32_t sweep_cursor;
 	struct limit_sweep limit_sweep;
+	struct watch watch;
 	struct timespec began;
 	char *reload_error;
 	struct needs needs; /* those that have been told of */
@@ -81,6 +95,14 @@ void manager_refresh_needs(struct manager *m);
 void manager_apply_settings(struct manager *m, const struct config *config);
 /* Every item a message, a line a message, so that the journal keeps their priority. */
 void manager_log_diag(const struct diag *diag);
+
+/* watch.c: tells the log of what is nearly full, and of new flows that are turned away. */
+
+/* Once a second. */
+void watch_tick(struct manager *m);
+/* Were new flows turned away for lack of room within the last minute? */
+bool watch_turned_away(const struct manager *m);
+void watch_clear(struct manager *m);
 
 /* pending.c: a change that goes back by itself unless it is confirmed. */
 

@@ -115,6 +115,7 @@ static int on_tick(sd_event_source *s, uint64_t usec, void *userdata)
 	if (r < 0)
 		log_warning("cannot sweep the flow table: %s", strerror(-r));
 	limit_sweep(m->datapath, &m->limit_sweep);
+	watch_tick(m);
 	apply_tick(m->apply);
 	pending_tick(m);
 	manager_refresh_needs(m);
@@ -407,6 +408,7 @@ struct manager *manager_free(struct manager *m)
 	sd_event_source_unref(m->tick);
 	sd_event_unref(m->event);
 	free(m->reload_error);
+	watch_clear(m);
 	free(m->by_id);
 	free(m->scratch);
 	free(m->by_entry);

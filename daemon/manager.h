@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "daemon/changes.h"
+#include "daemon/fill.h"
 #include "daemon/flows.h"
 #include "daemon/port-fill.h"
 #include "daemon/ruleset.h"
@@ -102,8 +103,13 @@ struct manager_stats {
 	uint64_t redirected, redirected_bytes; /* what it translated, both directions */
 	uint64_t icmp_errors, events_lost;
 	uint64_t flows_active, flows_max, flows_created, flows_expired, flows_insert_failed;
+	uint64_t flows_evicted;
+	uint64_t flows_unassured;    /* of the active ones: they make room for others */
+	uint32_t fullest_rule;	     /* with most of the active ones; 0: there are none of a rule */
+	uint64_t fullest_rule_flows; /* how many */
 	const char *const *reason_names; /* passed on or dropped, by reason */
 	const bool *reason_drops;	 /* true: the packet was dropped, not passed on untouched */
+	const bool *reason_refusals;	 /* of these: it would have begun a flow, and was not let */
 	const uint64_t *reason_counts;
 	size_t n_reasons;
 	/* How many source ports were tried until one was free, for each new flow. */
@@ -113,8 +119,6 @@ struct manager_stats {
 	struct port_fill port_fill; /* the fullest room for them */
 };
 int manager_stats(struct manager *m, struct manager_stats *ret);
-
-#define MANAGER_FILL_WARNING 0.8 /* of flows and source ports, from which it is a problem */
 
 struct manager_attachment {
 	const char *interface;
@@ -140,6 +144,7 @@ struct manager_status {
 	size_t n_attachments;
 	const char *const *unattached; /* interfaces that the datapath is not at, or not any more */
 	size_t n_unattached;
+	bool turned_away; /* new flows, within the last minute */
 };
 int manager_status(struct manager *m, struct manager_status *ret);
 

@@ -9,13 +9,13 @@
 #include "shared/rule-json.h"
 #include "shared/varlink.h"
 
-/* Counts of the reasons that dropped packets, or of those that left packets alone. */
-static json_t *reasons_pack(const struct manager_stats *s, bool drops)
+/* Counts of the reasons that are so by one of the lists of manager_stats. */
+static json_t *reasons_pack(const struct manager_stats *s, const bool *which, bool is)
 {
 	json_t *object = json_object();
 
 	for (size_t i = 0; i < s->n_reasons && object; i++) {
-		if (s->reason_drops[i] != drops)
+		if (which[i] != is)
 			continue;
 		if (json_object_set_new(object, s->reason_names[i],
 					rule_json_counter(s->reason_counts[i])) == 0)
@@ -47,21 +47,24 @@ static json_t *port_fill_pack(const struct port_fill *p)
 
 	if (!p->used)
 		return json_null();
-	return json_pack("{s:s, s:s, s:s, s:i, s:i, s:i, s:f}", "protocol",
+	return json_pack("{s:s, s:s, s:s, s:i, s:i, s:i, s:f, s:s}", "protocol",
 			 p->protocol == IPPROTO_UDP ? "udp" : "tcp", "src",
 			 ip_address_format(&p->source, source), "dst",
 			 ip_address_format(&p->target, target), "dport", (int)p->port, "used",
 			 (int)p->used, "of", PORT_FILL_CAPACITY, "fill",
-			 (double)p->used / PORT_FILL_CAPACITY);
+			 fill_share(p->used, PORT_FILL_CAPACITY), "level",
+			 fill_level_name(fill_level(p->used, PORT_FILL_CAPACITY)));
 }
 
 static json_t *flow_totals_pack(const struct manager_stats *s)
 {
-	return json_pack("{s:o, s:o, s:o, s:o, s:o}", "active", rule_json_counter(s->flows_active),
-			 "max", rule_json_counter(s->flows_max), "created",
-			 rule_json_counter(s->flows_created), "expired",
+	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "active",
+			 rule_json_counter(s->flows_active), "max", rule_json_counter(s->flows_max),
+			 "created", rule_json_counter(s->flows_created), "expired",
 			 rule_json_counter(s->flows_expired), "insert_failed",
-			 rule_json_counter(s->flows_insert_failed));
+			 rule_json_counter(s->flows_insert_failed), "evicted",
+			 rule_json_counter(s->flows_evicted), "unassured",
+			 rule_json_counter(s->flows_unassured));
 }
 
 static int refuse_stats(struct call *call, int error)
@@ -84,15 +87,17 @@ int methods_stats(struct call *call, json_t *parameters, void *userdata)
 		return refuse_stats(call, r);
 	return call_reply(
 		call,
-		json_pack("{s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "schema",
-			  METHODS_SCHEMA, "packets", rule_json_counter(s.packets), "bytes",
-			  rule_json_counter(s.bytes), "redirected", rule_json_counter(s.redirected),
-			  "redirected_bytes", rule_json_counter(s.redirected_bytes), "icmp_errors",
+		json_pack("{s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
+			  "schema", METHODS_SCHEMA, "packets", rule_json_counter(s.packets),
+			  "bytes", rule_json_counter(s.bytes), "redirected",
+			  rule_json_counter(s.redirected), "redirected_bytes",
+			  rule_json_counter(s.redirected_bytes), "icmp_errors",
 			  rule_json_counter(s.icmp_errors), "events_lost",
-			  rule_json_counter(s.events_lost), "flows", flow_totals_pack(&s), "drops",
-			  reasons_pack(&s, true), "passed", reasons_pack(&s, false),
-			  "port_searches", port_searches_pack(&s), "source_ports",
-			  port_fill_pack(&s.port_fill)));
+			  rule_json_counter(s.events_lost), "flows", flow_totals_pack(&s),
+			  "insert_failures", reasons_pack(&s, s.reason_refusals, true), "drops",
+			  reasons_pack(&s, s.reason_drops, true), "passed",
+			  reasons_pack(&s, s.reason_drops, false), "port_searches",
+			  port_searches_pack(&s), "source_ports", port_fill_pack(&s.port_fill)));
 }
 
 static json_t *interfaces_pack(struct manager *m)
@@ -147,10 +152,9 @@ static json_t *problems_pack(const struct manager_status *s, const struct manage
 	} all[] = {
 		{"reload", s->last_reload_error != NULL},
 		{"unattached", s->n_unattached > 0},
-		{"flows",
-		 (double)stats->flows_active >= MANAGER_FILL_WARNING * (double)stats->flows_max},
-		{"source_ports",
-		 stats->port_fill.used >= MANAGER_FILL_WARNING * PORT_FILL_CAPACITY},
+		{"flows", fill_level(stats->flows_active, stats->flows_max) != FILL_OK},
+		{"source_ports", fill_level(stats->port_fill.used, PORT_FILL_CAPACITY) != FILL_OK},
+		{"turned_away", s->turned_away},
 	};
 	json_t *array = json_array();
 
@@ -177,12 +181,23 @@ static json_t *rules_pack(const struct manager_status *s)
 			 "differ", (json_int_t)s->n_differ);
 }
 
+/* The rule that has most of the flows. */
+static json_t *fullest_rule_pack(const struct manager_stats *s)
+{
+	if (!s->fullest_rule)
+		return json_null();
+	return json_pack("{s:I, s:o}", "id", (json_int_t)s->fullest_rule, "active",
+			 rule_json_counter(s->fullest_rule_flows));
+}
+
 static json_t *fill_pack(const struct manager_stats *s)
 {
-	double fill = s->flows_max ? (double)s->flows_active / (double)s->flows_max : 0;
-
-	return json_pack("{s:o, s:o, s:f}", "active", rule_json_counter(s->flows_active), "max",
-			 rule_json_counter(s->flows_max), "fill", fill);
+	return json_pack("{s:o, s:o, s:f, s:s, s:o, s:o}", "active",
+			 rule_json_counter(s->flows_active), "max", rule_json_counter(s->flows_max),
+			 "fill", fill_share(s->flows_active, s->flows_max), "level",
+			 fill_level_name(fill_level(s->flows_active, s->flows_max)), "unassured",
+			 rule_json_counter(s->flows_unassured), "fullest_rule",
+			 fullest_rule_pack(s));
 }
 
 int methods_status(struct call *call, json_t *parameters, void *userdata)
@@ -205,7 +220,7 @@ int methods_status(struct call *call, json_t *parameters, void *userdata)
 	return call_reply(
 		call,
 		json_pack("{s:i, s:o, s:s, s:I, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:o, s:o,"
-			  " s:o, s:o, s:o}",
+			  " s:o, s:o, s:o, s:o}",
 			  "schema", METHODS_SCHEMA, "problems", problems_pack(&s, &stats),
 			  "version", s.version, "pid", (json_int_t)s.pid, "uptime_ms",
 			  rule_json_counter(s.uptime_ms), "config", varlink_text(s.config_path),
@@ -214,5 +229,6 @@ int methods_status(struct call *call, json_t *parameters, void *userdata)
 			  varlink_text(s.last_reload_error), "rules", rules_pack(&s), "pending",
 			  pending_pack(&s), "interfaces", interfaces_pack(userdata), "attachments",
 			  attachments_pack(&s), "unattached", unattached_pack(&s), "flows", fill,
-			  "source_ports", ports));
+			  "source_ports", ports, "insert_failures",
+			  reasons_pack(&stats, stats.reason_refusals, true)));
 }

@@ -103,6 +103,12 @@ static const bool reason_drops[REASON_COUNT] = {
 	[REASON_SOURCE_RATE] = true, [REASON_RESET] = true,
 };
 
+static const bool reason_refusals[REASON_COUNT] = {
+	[REASON_TABLE_FULL] = true,  [REASON_INDEX_FULL] = true,       [REASON_PORTS_FULL] = true,
+	[REASON_NO_SOURCE] = true,   [REASON_MAX_FLOWS] = true,	       [REASON_RATE] = true,
+	[REASON_SOURCE_RATE] = true, [REASON_SOURCE_MAX_FLOWS] = true,
+};
+
 static const char *const search_names[PORT_SEARCH_CLASSES] = {
 	"1", "2", "3-4", "5-8", "9-16", "17-32", "33-64", "65-128",
 };
@@ -124,8 +130,10 @@ int manager_stats(struct manager *m, struct manager_stats *ret)
 		.flows_created = totals->created,
 		.flows_expired = totals->expired,
 		.flows_insert_failed = totals->insert_failed,
+		.flows_evicted = totals->evicted,
 		.reason_names = reason_names,
 		.reason_drops = reason_drops,
+		.reason_refusals = reason_refusals,
 		.reason_counts = (const uint64_t *)counters.reasons,
 		.n_reasons = REASON_COUNT,
 		.search_names = search_names,
@@ -139,6 +147,11 @@ int manager_stats(struct manager *m, struct manager_stats *ret)
 		ret->redirected += m->by_id[id].packets;
 		ret->redirected_bytes += m->by_id[id].bytes;
 		ret->flows_active += m->by_id[id].active;
+		ret->flows_unassured += m->by_id[id].unassured;
+		if (id && m->by_id[id].active > ret->fullest_rule_flows) {
+			ret->fullest_rule = id;
+			ret->fullest_rule_flows = m->by_id[id].active;
+		}
 	}
 	return port_fill_find(m->datapath, &ret->port_fill);
 }
@@ -195,6 +208,7 @@ int manager_status(struct manager *m, struct manager_status *ret)
 		.pending_rules = json_array_size(m->undo),
 		.attachments = attachments,
 		.n_attachments = n,
+		.turned_away = watch_turned_away(m),
 	};
 	for (size_t i = 0; i < m->rules->n_entries; i++) {
 		ret->n_rules_enabled += !m->rules->entries[i]->rule->disabled;
