@@ -112,9 +112,10 @@ static void tell_ports(const struct manager *m, const struct port_fill *p)
 		return;
 	}
 	log_write(priorities[m->watch.ports.level],
-		  "the source ports from %s to %s %s port %u are %u %% used up: %u of %u; without "
-		  "any new connections there are turned away: give the rule more targets, or part "
-		  "of its clients another source by a rule with `from` and `snat`",
+		  "the source ports from %s to %s %s port %u are %u %% used up: %u of %u; once "
+		  "established connections have all of them new ones there are turned away: give "
+		  "the rule more targets, or part of its clients another source by a rule with "
+		  "`from` and `snat`",
 		  ip_address_format(&p->source, source), p->protocol == IPPROTO_UDP ? "udp" : "tcp",
 		  ip_address_format(&p->target, target), p->port,
 		  percent(p->used, PORT_FILL_CAPACITY), p->used, PORT_FILL_CAPACITY);

@@ -268,6 +268,9 @@ class TestGateway:
             assert not any(c.failed for c in comers), [c.failed for c in comers]
             stats = daemon.json("stats")
             assert stats["insert_failures"]["ports_full"] == 0
+            if "masquerade" in case:
+                assert stats["source_ports"]["level"] == "critical"
+                daemon.logged(f"the source ports from {BEHIND[4]} to tcp")
             report(f"tcp, {case}, daemon alive, flows-max {DEFAULT_FLOWS_MAX}", **sent,
                    per_second=round(sent["sent"] / sent["seconds"]), **latencies(comers),
                    evicted=now["evicted"] - before["evicted"], insert_failures=stats["insert_failures"],
