@@ -44,14 +44,12 @@ class Capture:
 
     def settle(self):
         """Waits until the file grows no more."""
-        last = [-1]
+        sizes = []
 
-        def quiet():
-            before, last[0] = last[0], os.path.getsize(self.path)
-            return before == last[0]
-        quiet()
-        for _ in range(10):  # half a second without growth
-            eventually(quiet, "the capture comes to rest")
+        def quiet():  # half a second without growth
+            sizes.append(os.path.getsize(self.path))
+            return len(sizes) > 10 and len(set(sizes[-10:])) == 1
+        eventually(quiet, "the capture comes to rest")
 
     def count(self, **fields):
         lengths = [p.length for p in self.packets
