@@ -761,10 +761,11 @@ static __always_inline bool flow_may_be_direct(const struct datapath_config *c,
 	return c->direct || flow_begins_direct(p);
 }
 
-/* Moves the state on. Writes only what changes: an established flow's packets write nothing here.
- */
-static __always_inline void flow_update_state(struct flow *f, const struct packet *p,
-					      __u32 direction)
+/* State and flags of a flow after a packet, the state in the low byte, the flags above it. */
+#define FLOW_NEWS(state, flags) ((state) | (__u32)(flags) << 8)
+
+static __always_inline __u32 flow_news(const struct flow *f, const struct packet *p,
+				       __u32 direction)
 {
 	bool reply = direction == DIRECTION_REPLY;
 	__u8 flags = f->flags;
@@ -784,11 +785,32 @@ static __always_inline void flow_update_state(struct flow *f, const struct packe
 	}
 	if (state == FLOW_ESTABLISHED && flags & FLOW_REPLIED)
 		flags |= FLOW_ASSURED;
-	if (state != f->state)
-		f->state = state;
-	/* Only ever adds bits: another processor may be adding others. */
-	if (flags & ~f->flags)
-		f->flags |= flags;
+	return FLOW_NEWS(state, flags);
+}
+
+/*
+ * Moves the state on. An established flow's packets have no news and take no lock; those that have
+ * look once more under the record's: another packet of the flow may be doing the same on another
+ * processor, and what the two make of it has to be what one after the other would.
+ */
+static __always_inline void flow_update_state(const struct found *found, const struct packet *p)
+{
+	struct flow *f = found->flow;
+	struct lock_line *line;
+	__u32 news;
+
+	if (flow_news(f, p, found->direction) == FLOW_NEWS(f->state, f->flags))
+		return;
+	line = table_lock(found->record / FLOW_WINDOW);
+	if (!line)
+		return;
+	bpf_spin_lock(&line->lock);
+	if (f->seq == found->seq) {
+		news = flow_news(f, p, found->direction);
+		f->state = news;
+		f->flags = news >> 8;
+	}
+	bpf_spin_unlock(&line->lock);
 }
 
 static __always_inline void flow_count(struct flow_dir *d, const struct packet *p, __u32 now)

@@ -89,7 +89,7 @@ static __always_inline int forward(struct __sk_buff *skb, const struct datapath_
 	if (over && end_both(skb, counts, f, stage, ethernet) < 0)
 		return leave(counts, REASON_RESET);
 	if (flow_counts_at(f, found->direction, stage)) {
-		flow_update_state(f, p, found->direction);
+		flow_update_state(found, p);
 		flow_count(found->direction == DIRECTION_ORIGINAL ? &f->original : &f->reply, p,
 			   now);
 		event_packet(c, f, found->direction, p->bytes);

@@ -49,8 +49,8 @@ enum flow_state {
 #define FLOW_LOCAL     0x80 /* a client of this host, a server of another: see bpf/nat.bpf.h */
 
 /*
- * In `seq`: one processor is making or unmaking the flow, hands off. Packets write `flags` without
- * a lock and could lose a bit there; `seq` is only written under the record's lock or by its owner.
+ * In `seq`: one processor is making or unmaking the flow, hands off. Written, as `state` and
+ * `flags` are, under the record's lock or by its owner.
  */
 #define FLOW_OWNED 0x8000
 

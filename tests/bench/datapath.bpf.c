@@ -122,7 +122,7 @@ static __always_inline int ingress_until(struct __sk_buff *skb, enum step last)
 	if (claim(c, p, &found, STAGE_IN, skb->ifindex, now) != CLAIM_LIVES)
 		return TC_ACT_SHOT;
 	f = found.flow;
-	flow_update_state(f, p, found.direction);
+	flow_update_state(&found, p);
 	flow_count(found.direction == DIRECTION_ORIGINAL ? &f->original : &f->reply, p, now);
 	event_packet(c, f, found.direction, p->bytes);
 	return TC_ACT_UNSPEC;

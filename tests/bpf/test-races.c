@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Two processors at one flow. Which of the two is first is left to chance, a few thousand times;
+ * whatever comes of it has to be what one of the two orders makes.
+ */
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "tests/bpf/cases.h"
+#include "tests/bpf/world.h"
+
+#define FLOWS_MAX 4096
+#define ROUNDS	  20000
+#define SPINS	  4000
+
+#define S TCP_FLAG_SYN
+#define A TCP_FLAG_ACK
+#define F TCP_FLAG_FIN
+
+static const char *const rule_texts[] = {
+	"tcp *:8080 to 80 name web",
+	"udp *:5300 to 53 name dns",
+	NULL,
+};
+
+static int make_world(void **state)
+{
+	*state = world_new(rule_texts, FLOWS_MAX);
+	return 0;
+}
+
+static int free_world(void **state)
+{
+	world_free(*state);
+	return 0;
+}
+
+/* One packet through one program; from any thread. */
+struct shot {
+	int program;
+	struct packet packet;
+};
+
+static int fire(const struct shot *s)
+{
+	__extension__ LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = s->packet.data,
+				  .data_size_in = (uint32_t)s->packet.length, .repeat = 1);
+
+	return bpf_prog_test_run_opts(s->program, &opts) < 0 ? errno : 0;
+}
+
+static struct shot shot_of(struct world *w, enum datapath_program program,
+			   const struct packet_spec *spec)
+{
+	struct shot s = {.program = datapath_program_fd(w->datapath, program)};
+
+	packet_build(spec, &s.packet);
+	return s;
+}
+
+static void send_from(struct world *w, enum datapath_program program, struct packet_spec spec,
+		      uint8_t flags)
+{
+	struct shot s;
+
+	spec.tcp_flags = flags;
+	s = shot_of(w, program, &spec);
+	assert_int_equal(fire(&s), 0);
+}
+
+/* Waits closely, but not for a thread that has no processor. */
+static void pause_a_while(unsigned *turns)
+{
+	if (++*turns % SPINS == 0)
+		sched_yield();
+}
+
+/* The other processor: fires its shot whenever `round` moves on. */
+struct other {
+	struct shot shot;
+	atomic_uint round, done;
+	atomic_bool ended;
+	int error;
+};
+
+static void *other_main(void *argument)
+{
+	struct other *o = argument;
+	unsigned turns = 0;
+
+	for (unsigned last = 0; !atomic_load(&o->ended);) {
+		unsigned round = atomic_load(&o->round);
+
+		if (round == last) {
+			pause_a_while(&turns);
+			continue;
+		}
+		o->error |= fire(&o->shot);
+		last = round;
+		atomic_store(&o->done, round);
+	}
+	return NULL;
+}
+
+static void fire_both(struct other *o, const struct shot *mine)
+{
+	unsigned round = atomic_load(&o->round) + 1, turns = 0;
+
+	atomic_store(&o->round, round);
+	assert_int_equal(fire(mine), 0);
+	while (atomic_load(&o->done) != round)
+		pause_a_while(&turns);
+	assert_int_equal(o->error, 0);
+}
+
+/*
+ * A server's acknowledgement of the client's FIN and its own FIN, a moment apart: whichever comes
+ * first, both have closed.
+ */
+static void test_two_packets_of_an_end(void **state)
+{
+	static struct other o;
+	struct world *w = *state;
+	unsigned wrong = 0;
+	pthread_t thread;
+
+	assert_int_equal(pthread_create(&thread, NULL, other_main, &o), 0);
+	for (unsigned i = 0; i < ROUNDS; i++) {
+		struct packet_spec client = tcp4((uint16_t)(1024 + i), 8080, S);
+		struct packet_spec server = answer(client, 80);
+		const struct flow *f;
+		struct packet first;
+		struct shot mine;
+
+		packet_build(&client, &first);
+		send_from(w, PROGRAM_IN, client, S);
+		send_from(w, PROGRAM_OUT, server, S | A);
+		send_from(w, PROGRAM_IN, client, A);
+		send_from(w, PROGRAM_IN, client, F | A);
+		server.tcp_flags = A;
+		o.shot = shot_of(w, PROGRAM_OUT, &server);
+		server.tcp_flags = F | A;
+		mine = shot_of(w, PROGRAM_OUT, &server);
+		fire_both(&o, &mine);
+		f = world_find_flow(w, &first);
+		assert_non_null(f);
+		wrong += f->state != FLOW_LAST_ACK && f->state != FLOW_TIME_WAIT;
+		send_from(w, PROGRAM_IN, client, TCP_FLAG_RST); /* room for the next ones */
+	}
+	atomic_store(&o.ended, true);
+	pthread_join(thread, NULL);
+	assert_int_equal(wrong, 0);
+}
+
+#define TEST(function) cmocka_unit_test_setup_teardown(function, make_world, free_world)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_two_packets_of_an_end),
+	};
+	int skip = world_skip_code();
+
+	if (skip)
+		return skip;
+	return cmocka_run_group_tests_name("races", tests, NULL, NULL);
+}
