@@ -434,21 +434,24 @@ static __always_inline __u32 flow_create(struct __sk_buff *skb, struct datapath_
 	return r;
 }
 
-/* Ends the expired flows of a window. Returns how many. A global function, for the verifier's sake.
- */
-__noinline __u32 flow_expire_window(__u32 window, __u32 now)
+/* Ends the flow in a record if it is expired. Returns whether it did. */
+__noinline __u32 flow_expire(__u32 record, __u32 now)
 {
 	struct datapath_config *c = config_get();
+	struct flow *f = record ? table_record(record) : NULL;
+
+	if (!c || !f || f->state == FLOW_FREE || !table_expired(c, f, now))
+		return 0;
+	return flow_destroy(record, f, table_seq(f), DESTROY_EXPIRED);
+}
+
+/* Of how many in a window? Global functions, so that their loops are one path to the verifier. */
+__noinline __u32 flow_expire_window(__u32 window, __u32 now)
+{
 	__u32 ended = 0;
 
-	for (int i = 0; c && i < FLOW_WINDOW; i++) {
-		__u32 record = window * FLOW_WINDOW + i;
-		struct flow *f = record ? table_record(record) : NULL;
-
-		if (!f || f->state == FLOW_FREE || !table_expired(c, f, now))
-			continue;
-		ended += flow_destroy(record, f, table_seq(f), DESTROY_EXPIRED);
-	}
+	for (int i = 0; i < FLOW_WINDOW; i++)
+		ended += flow_expire(window * FLOW_WINDOW + i, now);
 	return ended;
 }
 

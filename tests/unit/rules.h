@@ -153,6 +153,7 @@ static inline void random_timeouts(struct rule *r)
 		if (r->protocols & protocol && below(4))
 			r->timeouts[state] = below(3) ? 1 + below(3) : 1 + below(TIMEOUT_MOST);
 	}
+	r->timeouts[FLOW_SYN_SENT2] = r->timeouts[FLOW_SYN_SENT]; /* one name for both */
 }
 
 static inline void random_options(struct rule *r, uint8_t family)
