@@ -434,7 +434,10 @@ static __always_inline __u32 flow_create(struct __sk_buff *skb, struct datapath_
 	return r;
 }
 
-/* Ends the flow in a record if it is expired. Returns whether it did. */
+/*
+ * Ends the flow in a record if it is expired. Returns whether it did. A global function, so that
+ * the loop below is one path to the verifier.
+ */
 __noinline __u32 flow_expire(__u32 record, __u32 now)
 {
 	struct datapath_config *c = config_get();
@@ -445,22 +448,12 @@ __noinline __u32 flow_expire(__u32 record, __u32 now)
 	return flow_destroy(record, f, table_seq(f), DESTROY_EXPIRED);
 }
 
-/* Of how many in a window? Global functions, so that their loops are one path to the verifier. */
-__noinline __u32 flow_expire_window(__u32 window, __u32 now)
-{
-	__u32 ended = 0;
-
-	for (int i = 0; i < FLOW_WINDOW; i++)
-		ended += flow_expire(window * FLOW_WINDOW + i, now);
-	return ended;
-}
-
 /*
  * A limit is reached: expired flows count as long as nobody has noticed. The daemon would within a
  * second; without one it is up to who is turned away. A part of the table a tick, so that a flood
  * pays for it once.
  */
-#define FLOW_WINDOWS_RECLAIMED 128
+#define FLOW_WINDOWS_RECLAIMED 64
 
 __noinline __u32 flow_reclaim(void)
 {
@@ -470,8 +463,12 @@ __noinline __u32 flow_reclaim(void)
 	if (!counts || counts->reclaimed == now)
 		return 0;
 	counts->reclaimed = now;
-	for (int i = 0; i < FLOW_WINDOWS_RECLAIMED; i++)
-		ended += flow_expire_window(flow_next_window(counts), now);
+	for (int w = 0; w < FLOW_WINDOWS_RECLAIMED; w++) {
+		__u32 first = flow_next_window(counts) * FLOW_WINDOW;
+
+		for (int i = 0; i < FLOW_WINDOW; i++)
+			ended += flow_expire(first + i, now);
+	}
 	return ended;
 }
 

@@ -351,19 +351,27 @@ __noinline int table_index_remove(__u32 record, __u32 entry)
 	return 1;
 }
 
+#define TIMEOUTS_MASK 15
+_Static_assert(TIMEOUTS_MASK >= FLOW_STATE_COUNT - 1 &&
+		       sizeof(struct rule_setting) >= 4 * (TIMEOUTS_MASK + 1),
+	       "table_timeout() masks by it");
+
 /* The lifetime of a flow in a state below FLOW_STATE_COUNT: its rule's own, or that of all. */
 static __always_inline __u32 table_timeout(const struct datapath_config *c, const struct flow *f,
 					   __u32 state)
 {
+	__u32 timeout = c->timeouts[state], rule = f->rule;
 	struct rule_setting *s;
-	__u32 rule = f->rule;
 
-	if (c->rule_timeouts) {
-		s = bpf_map_lookup_elem(&rule_settings, &rule);
-		if (s && s->timeouts[state])
-			return s->timeouts[state];
-	}
-	return c->timeouts[state];
+	if (!c->rule_timeouts)
+		return timeout;
+	s = bpf_map_lookup_elem(&rule_settings, &rule);
+	/* Kernels before 5.13 have forgotten behind the call how large it may be. */
+	barrier_var(state);
+	state &= TIMEOUTS_MASK;
+	if (s && s->timeouts[state])
+		return s->timeouts[state];
+	return timeout;
 }
 
 /* Ticks are compared by difference, so that their wrap does no harm. */
