@@ -26,29 +26,56 @@
 #define FLOW_WINDOWS_TRIED   4
 #define FLOW_REFUSED(reason) (0x80000000U | (reason)) /* in place of a record */
 
-/* The counters of a flow's target; NULL: number 0 has none. Made when a flow begins. */
-static __always_inline struct rule_counters *flow_target_counters(const struct flow *f, bool make)
+/* The counters of a flow's target; NULL: number 0 has none. */
+static __always_inline struct rule_counters *flow_target_counters(const struct flow *f)
 {
 	__u32 number = FLOW_TARGET(f->origin), key = TARGET_KEY(f->rule, number);
-	struct rule_counters *counts;
 
-	if (!number)
-		return NULL;
+	return number ? bpf_map_lookup_elem(&target_totals, &key) : NULL;
+}
+
+/*
+ * Counts a flow that begins to its target, whose counters are made if need be. A function of its
+ * own for what it has on the stack: the calls below flow_begin() need all that may be had.
+ */
+__noinline int flow_begins_at_target(__u32 record)
+{
+	struct rule_counters *counts, fresh = {};
+	struct flow *f = table_record(record);
+	__u32 key;
+
+	if (!f || !FLOW_TARGET(f->origin))
+		return 0;
+	key = TARGET_KEY(f->rule, FLOW_TARGET(f->origin));
 	counts = bpf_map_lookup_elem(&target_totals, &key);
-	if (!counts && make) {
-		struct rule_counters fresh = {};
-
+	if (!counts) {
 		bpf_map_update_elem(&target_totals, &key, &fresh, BPF_NOEXIST);
 		counts = bpf_map_lookup_elem(&target_totals, &key);
 	}
-	return counts;
+	if (counts)
+		atomic_add(&counts->created, 1);
+	return 0;
 }
 
-static __always_inline void flow_add_up(struct rule_counters *counts, const struct flow *f)
+static __always_inline void flow_add_up(struct rule_counters *counts, const struct flow *f,
+					__u32 ended)
 {
 	atomic_add(&counts->packets, f->original.packets + f->reply.packets);
 	atomic_add(&counts->bytes, f->original.bytes + f->reply.bytes);
-	atomic_add(&counts->destroyed, 1);
+	atomic_add(&counts->destroyed, ended);
+}
+
+/* What a flow has counted becomes its rule's and its target's; so does the flow, if it `ended`. */
+static __always_inline void flow_account_counters(const struct flow *f, __u32 ended)
+{
+	__u32 rule = f->rule;
+	struct rule_counters *counts = bpf_map_lookup_elem(&rule_totals, &rule);
+
+	if (counts)
+		flow_add_up(counts, f, ended);
+	counts = flow_target_counters(f);
+	if (counts)
+		flow_add_up(counts, f, ended);
 }
 
 /* Counts a flow that is no more to its rule, and tells whoever listens. Its record is owned. */
@@ -56,17 +83,11 @@ static __always_inline void flow_account_end(struct datapath_config *c, __u32 re
 					     struct flow *f, __u32 reason)
 {
 	struct flow_totals *sums = totals_get();
-	__u32 rule = f->rule;
-	struct rule_counters *counts = bpf_map_lookup_elem(&rule_totals, &rule);
 
-	if (counts)
-		flow_add_up(counts, f);
-	counts = flow_target_counters(f, false);
-	if (counts)
-		flow_add_up(counts, f);
+	flow_account_counters(f, 1);
 	if (f->origin & FLOW_SOURCE_COUNTED)
 		limit_leave(record);
-	if (!rule)
+	if (!f->rule)
 		atomic_add(&c->direct, -1);
 	if (sums) {
 		atomic_add(&sums->destroyed, 1);
@@ -141,7 +162,7 @@ __noinline __u32 flow_room(__u32 record, __u32 now)
 	struct flow *f = table_record(record);
 	__u32 age;
 
-	if (!record || !c || !f || table_is_owned(f))
+	if (!(record & INDEX_RECORD) || !c || !f || table_is_owned(f))
 		return ROOM_NONE;
 	if (f->state == FLOW_FREE)
 		return ROOM_FREE;
@@ -154,13 +175,31 @@ __noinline __u32 flow_room(__u32 record, __u32 now)
 	return f->flags & FLOW_ASSURED ? ROOM_NONE : age + 1;
 }
 
-/* The record of a window that offers itself most, or 0. Of a `full` table no free one. */
-__noinline __u32 flow_search_window(__u32 window, __u32 now, __u32 full)
+/*
+ * Where to look next: a golden-ratio sequence visits all windows evenly whatever is in them, where
+ * a hand that went round would meet all the flows of a busy hour in one stretch. Processors begin
+ * apart. `which` is the table: 0 or RECORD_NEW.
+ */
+static __always_inline __u32 flow_next_window(struct cpu_counters *counts, __u32 which)
 {
-	__u32 most = ROOM_NONE, best = 0;
+	__u32 windows = (which ? flow_records_new : flow_records) / FLOW_WINDOW;
+	__u32 at = counts->hand + bpf_get_smp_processor_id() * 0x85ebca6bU;
 
+	counts->hand += 0x9e3779b1U; /* 2^32 / golden ratio */
+	return ((__u64)at * windows) >> 32;
+}
+
+/* The record of the next window that offers itself most, or 0. Of a `full` table no free one. */
+__noinline __u32 flow_search_window(__u32 which, __u32 now, __u32 full)
+{
+	struct cpu_counters *counts = counters_get();
+	__u32 most = ROOM_NONE, best = 0, first;
+
+	if (!counts)
+		return 0;
+	first = flow_next_window(counts, which) * FLOW_WINDOW | which;
 	for (int i = 0; i < FLOW_WINDOW; i++) {
-		__u32 record = window * FLOW_WINDOW + i;
+		__u32 record = first + i;
 		__u32 room = flow_room(record, now);
 
 		if (room <= most || (full && room == ROOM_FREE))
@@ -173,8 +212,8 @@ __noinline __u32 flow_search_window(__u32 window, __u32 now, __u32 full)
 	return best;
 }
 
-/* Makes a record of the window the caller's own, ending what is in it. */
-static __always_inline bool flow_take(__u32 record, __u32 now)
+/* Makes a record the caller's own, ending what is in it, if its room is `least` at least. */
+static __always_inline bool flow_take(__u32 record, __u32 now, __u32 least)
 {
 	struct flow *f = table_record(record);
 	__u32 seq, room;
@@ -184,23 +223,9 @@ static __always_inline bool flow_take(__u32 record, __u32 now)
 	/* What was seen in the search may have changed; from `seq` on, flow_end() would notice. */
 	seq = table_seq(f);
 	room = flow_room(record, now);
-	if (room == ROOM_NONE)
+	if (room < least)
 		return false;
 	return flow_end(record, seq, room == ROOM_EXPIRED ? DESTROY_EXPIRED : DESTROY_EVICTED);
-}
-
-/*
- * Where to look next: a golden-ratio sequence visits all windows evenly whatever is in them, where
- * a hand that went round would meet all the flows of a busy hour in one stretch. Processors begin
- * apart.
- */
-static __always_inline __u32 flow_next_window(struct cpu_counters *counts)
-{
-	__u32 windows = flow_records / FLOW_WINDOW;
-	__u32 at = counts->hand + bpf_get_smp_processor_id() * 0x85ebca6bU;
-
-	counts->hand += 0x9e3779b1U; /* 2^32 / golden ratio */
-	return ((__u64)at * windows) >> 32;
 }
 
 /*
@@ -211,22 +236,21 @@ static __always_inline __u32 flow_next_window(struct cpu_counters *counts)
 __noinline __u32 flow_take_record(void)
 {
 	struct datapath_config *c = config_get();
-	struct cpu_counters *counts = counters_get();
 	struct flow_totals *sums = totals_get();
 	__u32 now = clock_ticks();
 	bool full;
 
-	if (!c || !counts || !sums)
+	if (!c || !sums)
 		return 0;
 	full = sums->created - sums->destroyed >= c->flows_max;
 	for (int i = 1; i <= FLOW_WINDOWS_TRIED; i++) {
-		__u32 record = flow_search_window(flow_next_window(counts), now, full);
+		__u32 record = flow_search_window(table_current(), now, full);
 
 		if (!record)
 			continue;
 		if (!full && i < FLOW_WINDOWS_TRIED && flow_room(record, now) < ROOM_EXPIRED)
 			continue;
-		if (flow_take(record, now))
+		if (flow_take(record, now, ROOM_NONE + 1))
 			return record;
 	}
 	return 0;
@@ -275,7 +299,7 @@ static __always_inline __u32 flow_take_port(struct __sk_buff *skb, __u32 record,
 
 	if (record == TABLE_TRIAL)
 		return 0;
-	f = flow_take(rival, clock_ticks()) ? table_record(rival) : NULL;
+	f = flow_take(rival, clock_ticks(), ROOM_NONE + 1) ? table_record(rival) : NULL;
 	if (!f)
 		return rival;
 	table_release(f);
@@ -377,9 +401,7 @@ static __always_inline __u32 flow_publish(struct datapath_config *c, __u32 recor
 
 	if (counts)
 		atomic_add(&counts->created, 1);
-	counts = flow_target_counters(f, true);
-	if (counts)
-		atomic_add(&counts->created, 1);
+	flow_begins_at_target(record);
 	if (sums)
 		atomic_add(&sums->created, 1);
 	if (!rule)
@@ -441,7 +463,7 @@ static __always_inline __u32 flow_create(struct __sk_buff *skb, struct datapath_
 __noinline __u32 flow_expire(__u32 record, __u32 now)
 {
 	struct datapath_config *c = config_get();
-	struct flow *f = record ? table_record(record) : NULL;
+	struct flow *f = record & INDEX_RECORD ? table_record(record) : NULL;
 
 	if (!c || !f || f->state == FLOW_FREE || !table_expired(c, f, now))
 		return 0;
@@ -458,13 +480,13 @@ __noinline __u32 flow_expire(__u32 record, __u32 now)
 __noinline __u32 flow_reclaim(void)
 {
 	struct cpu_counters *counts = counters_get();
-	__u32 now = clock_ticks(), ended = 0;
+	__u32 now = clock_ticks(), which = table_current(), ended = 0;
 
 	if (!counts || counts->reclaimed == now)
 		return 0;
 	counts->reclaimed = now;
 	for (int w = 0; w < FLOW_WINDOWS_RECLAIMED; w++) {
-		__u32 first = flow_next_window(counts) * FLOW_WINDOW;
+		__u32 first = flow_next_window(counts, which) * FLOW_WINDOW | which;
 
 		for (int i = 0; i < FLOW_WINDOW; i++)
 			ended += flow_expire(first + i, now);
@@ -805,7 +827,8 @@ static __always_inline void flow_update_state(const struct found *found, const s
 	if (!line)
 		return;
 	bpf_spin_lock(&line->lock);
-	if (f->seq == found->seq) {
+	/* A moving flow's records are owned, and keep the number. */
+	if ((table_migrating ? table_seq(f) : f->seq) == found->seq) {
 		news = flow_news(f, p, found->direction);
 		f->state = news;
 		f->flags = news >> 8;

@@ -141,6 +141,28 @@ static __always_inline __u32 fragment_hold(struct __sk_buff *skb, struct cpu_cou
 	return REASON_HELD;
 }
 
+/* ---- whose they are ---- */
+
+/* What is noted of a flow's record: packets of the next table's programs may read it. */
+static __always_inline __u32 fragment_note_of(__u32 record)
+{
+	return TABLE_RECORD(table_number + (record & RECORD_NEW ? 1 : 0), record);
+}
+
+/* The flow of a noted record, where it is now; NULL: its table has gone. */
+static __always_inline struct flow *fragment_flow(const struct fragment *v)
+{
+	__u32 number = v->record >> 24, record = v->record & INDEX_RECORD;
+	struct flow *f;
+
+	if (table_migrating && number == ((table_number + 1) & 0xff))
+		return table_record(record | RECORD_NEW);
+	if (number != table_number)
+		return NULL;
+	f = table_record(record);
+	return f && table_is_moved(f) ? table_record(f->created) : f;
+}
+
 /* ---- first ones ---- */
 
 /*
@@ -151,7 +173,8 @@ __noinline int fragment_note(struct __sk_buff *skb, __u32 stage, __u32 record, _
 {
 	struct cpu_counters *counts = counters_get();
 	struct flow *f = table_record(record);
-	struct fragment v = {.record = record, .direction = direction, .seen = fragment_now()};
+	struct fragment v = {
+		.record = fragment_note_of(record), .direction = direction, .seen = fragment_now()};
 	struct fragment *known;
 	__u32 held = 0;
 
@@ -176,7 +199,7 @@ static __always_inline int fragment_follow(struct __sk_buff *skb, struct cpu_cou
 {
 	struct tuple *to = &scratch_of(counts)->key;
 	struct packet *p = &scratch_of(counts)->packet;
-	struct flow *f = table_record(v->record);
+	struct flow *f = fragment_flow(v);
 	__u32 direction = v->direction;
 	bool local;
 

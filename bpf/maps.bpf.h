@@ -93,6 +93,23 @@ struct {
 	__type(value, struct index_bucket);
 } flow_index SEC(".maps");
 
+/* Where flows move to while flows-max is changed; at all other times not even created. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1); /* as above */
+	__type(key, __u32);
+	__type(value, struct flow);
+} flows_new SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct index_bucket);
+} flow_index_new SEC(".maps");
+
 /* A lock a cache line; apart from what they guard, since a map with locks cannot be mapped. */
 struct lock_line {
 	struct bpf_spin_lock lock;
@@ -246,3 +263,8 @@ struct {
 /* Set by the daemon before loading, so that the verifier drops the branch not taken. */
 const volatile __u32 flow_records = 1; /* entries of `flows`, a multiple of FLOW_WINDOW */
 const volatile __u32 index_mask = 0;   /* entries of `flow_index` - 1 */
+const volatile __u32 table_number = 0; /* that of `flows`: TABLE_NUMBER() */
+/* 1 in programs that are loaded for the time of a change of flows-max: there is a new table. */
+const volatile __u32 table_migrating = 0;
+const volatile __u32 flow_records_new = 1;
+const volatile __u32 index_mask_new = 0;

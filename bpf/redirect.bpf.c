@@ -23,6 +23,7 @@
 #include "fragment.bpf.h"
 #include "icmp.bpf.h"
 #include "maps.bpf.h"
+#include "migrate.bpf.h"
 #include "nat.bpf.h"
 #include "packet.bpf.h"
 #include "parse.bpf.h"
@@ -324,7 +325,7 @@ __noinline int sweep_record(__u32 record, __u32 seq, __u32 reason)
 	struct flow *f = table_record(record);
 
 	/* Who owns it is about to end it, or to make it. */
-	if (!record || !f || f->state == FLOW_FREE || seq & FLOW_OWNED)
+	if (!(record & INDEX_RECORD) || !f || f->state == FLOW_FREE || seq & FLOW_OWNED)
 		return 0;
 	return flow_destroy(record, f, seq, reason);
 }
@@ -379,6 +380,29 @@ int sweep_sources(struct __sk_buff *skb)
 		forgotten += r;
 	}
 	return forgotten;
+}
+
+/*
+ * Not attached, and only there while flows-max is changed: moves the flows of a list of records to
+ * the new table, or, when all are there, ends what is left of them. Returns how many.
+ */
+SEC("tc")
+int migrate(struct __sk_buff *skb)
+{
+	__u32 phase = table_phase();
+	int done = 0;
+
+	for (int i = 0; i < SWEEP_BATCH && phase != TABLE_STEADY; i++) {
+		struct sweep_item item;
+
+		if (bpf_skb_load_bytes(skb, SWEEP_OFFSET + i * sizeof(item), &item, sizeof(item)))
+			break;
+		if (phase == TABLE_MOVING)
+			done += migrate_move(item.record);
+		else
+			done += migrate_merge(item.record);
+	}
+	return done;
 }
 
 /*

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The flow table: records of whole flows, and a hash index that finds them by the tuple of either
- * direction. Owns `flows` and `flow_index`; knows nothing of rules or of what a packet becomes.
+ * direction. Owns `flows` and `flow_index`, and the new ones that flows move to while flows-max is
+ * changed (migrate.bpf.h); knows nothing of rules or of what a packet becomes.
  *
  * A packet looks different where it comes in and where it leaves, since destinations are translated
  * before routing and sources after it. Of a flow with the tuples
@@ -77,15 +78,41 @@ static __always_inline __u32 table_hash(const struct datapath_config *c, const s
 	return (h * (((__u64)k[15] << 32 | k[14]) | 1)) >> 32;
 }
 
+/* How far the flows' way into a new table is. A constant in ordinary programs. */
+static __always_inline __u32 table_phase(void)
+{
+	struct datapath_config *c;
+
+	if (!table_migrating)
+		return TABLE_STEADY;
+	c = config_get();
+	return c ? TABLE_PHASE(*(volatile __u32 *)&c->table) : TABLE_STEADY;
+}
+
+/* The mark of records in the table where new flows are made. */
+static __always_inline __u32 table_current(void)
+{
+	return table_phase() == TABLE_STEADY ? 0 : RECORD_NEW;
+}
+
 static __always_inline struct flow *table_record(__u32 record)
 {
+	if (table_migrating && record & RECORD_NEW) {
+		record &= ~RECORD_NEW;
+		return bpf_map_lookup_elem(&flows_new, &record);
+	}
 	return bpf_map_lookup_elem(&flows, &record);
 }
 
-static __always_inline struct index_bucket *table_bucket(__u32 hash)
+/* The bucket for a hash in the table of a record, or of those with the mark RECORD_NEW. */
+static __always_inline struct index_bucket *table_bucket(__u32 hash, __u32 record)
 {
 	__u32 bucket = hash & index_mask;
 
+	if (table_migrating && record & RECORD_NEW) {
+		bucket = hash & index_mask_new;
+		return bpf_map_lookup_elem(&flow_index_new, &bucket);
+	}
 	return bpf_map_lookup_elem(&flow_index, &bucket);
 }
 
@@ -158,7 +185,7 @@ static __always_inline bool table_is_reply(const struct flow *f, const struct tu
 /* Which of its flows a record holds, owned or not. */
 static __always_inline __u16 table_seq(const struct flow *f)
 {
-	return *(volatile const __u16 *)&f->seq & ~FLOW_OWNED;
+	return *(volatile const __u16 *)&f->seq & FLOW_SEQ;
 }
 
 static __always_inline bool table_is_owned(const struct flow *f)
@@ -166,11 +193,19 @@ static __always_inline bool table_is_owned(const struct flow *f)
 	return *(volatile const __u16 *)&f->seq & FLOW_OWNED;
 }
 
-/* Finds the flow that a tuple belongs to, in either direction, expired or not. */
-static __always_inline bool table_find(const struct tuple *t, __u32 hash, enum table_stage stage,
-				       struct found *ret)
+/* Has the flow gone to another table? Then `created` is its record there. */
+static __always_inline bool table_is_moved(const struct flow *f)
 {
-	struct index_bucket *bucket = table_bucket(hash);
+	const __u16 moved = FLOW_OWNED | FLOW_MOVED;
+
+	return table_migrating && (*(volatile const __u16 *)&f->seq & moved) == moved;
+}
+
+/* Looks in one table: in that of the records with the mark `which`, 0 or RECORD_NEW. */
+static __always_inline bool table_find_in(__u32 which, const struct tuple *t, __u32 hash,
+					  enum table_stage stage, struct found *ret)
+{
+	struct index_bucket *bucket = table_bucket(hash, which);
 
 	if (!bucket)
 		return false;
@@ -180,7 +215,7 @@ static __always_inline bool table_find(const struct tuple *t, __u32 hash, enum t
 
 		if (!slot || slot >> INDEX_TAG_SHIFT != hash >> INDEX_TAG_SHIFT)
 			continue;
-		f = table_record(slot & INDEX_RECORD);
+		f = table_record((slot & INDEX_RECORD) | which);
 		if (!f)
 			continue;
 		ret->seq = table_seq(f);
@@ -192,11 +227,25 @@ static __always_inline bool table_find(const struct tuple *t, __u32 hash, enum t
 			ret->direction = DIRECTION_REPLY;
 		else
 			continue;
-		ret->record = slot & INDEX_RECORD;
+		ret->record = (slot & INDEX_RECORD) | which;
 		ret->flow = f;
 		return true;
 	}
 	return false;
+}
+
+/*
+ * Finds the flow that a tuple belongs to, in either direction, expired or not. Of two tables the
+ * old one first: flows move to the new one only, so that none is missed on its way.
+ */
+static __always_inline bool table_find(const struct tuple *t, __u32 hash, enum table_stage stage,
+				       struct found *ret)
+{
+	__u32 phase = table_phase();
+
+	if (phase != TABLE_MERGING && table_find_in(0, t, hash, stage, ret))
+		return true;
+	return phase != TABLE_STEADY && table_find_in(RECORD_NEW, t, hash, stage, ret);
 }
 
 /* The tuple that a flow is entered under. */
@@ -266,6 +315,37 @@ static __always_inline __u32 table_holder_of(const struct datapath_config *c, co
 	return holder;
 }
 
+enum table_added {
+	TABLE_AGAIN, /* it has changed since `version`: search it again */
+	TABLE_ADDED,
+	TABLE_NO_SLOT,
+};
+
+/* Writes a record into a bucket, of which the caller has seen that version. TABLE_TRIAL is not. */
+static __always_inline enum table_added table_bucket_add(struct index_bucket *bucket,
+							 struct lock_line *line, __u32 version,
+							 __u32 hash, __u32 record)
+{
+	enum table_added done = TABLE_AGAIN;
+
+	bpf_spin_lock(&line->lock);
+	if (bucket->version == version) {
+		done = TABLE_NO_SLOT;
+		for (int s = 0; s < INDEX_SLOTS; s++) {
+			if (bucket->slots[s])
+				continue;
+			done = TABLE_ADDED;
+			if (record == TABLE_TRIAL)
+				break;
+			bucket->slots[s] = (hash & ~INDEX_RECORD) | (record & INDEX_RECORD);
+			bucket->version++;
+			break;
+		}
+	}
+	bpf_spin_unlock(&line->lock);
+	return done;
+}
+
 __noinline __u32 table_index_add(__u32 record, __u32 entry)
 {
 	struct datapath_config *c = config_get();
@@ -279,13 +359,13 @@ __noinline __u32 table_index_add(__u32 record, __u32 entry)
 		return TABLE_FULL;
 	table_key(f, entry, &scratch_of(counts)->key);
 	hash = table_hash(c, &scratch_of(counts)->key);
-	bucket = table_bucket(hash);
+	bucket = table_bucket(hash, record == TABLE_TRIAL ? table_current() : record);
 	line = table_lock(hash);
 	if (!bucket || !line)
 		return TABLE_FULL;
 	for (int i = 0; i < TABLE_TRIES; i++) {
 		__u32 version = *(volatile __u32 *)&bucket->version, holder;
-		int done = 0;
+		int done;
 
 		holder = table_holder_of(c, f, entry);
 		if (holder) {
@@ -296,27 +376,9 @@ __noinline __u32 table_index_add(__u32 record, __u32 entry)
 				return 0;
 			return holder;
 		}
-		bpf_spin_lock(&line->lock);
-		if (bucket->version == version) {
-			done = 1;
-			for (int s = 0; s < INDEX_SLOTS; s++) {
-				if (bucket->slots[s])
-					continue;
-				if (record == TABLE_TRIAL) {
-					done = 2;
-					break;
-				}
-				bucket->slots[s] = (hash & ~INDEX_RECORD) | record;
-				bucket->version++;
-				done = 2;
-				break;
-			}
-		}
-		bpf_spin_unlock(&line->lock);
-		if (done == 2)
-			return 0;
-		if (done == 1)
-			return TABLE_FULL;
+		done = table_bucket_add(bucket, line, version, hash, record);
+		if (done != TABLE_AGAIN)
+			return done == TABLE_ADDED ? 0 : TABLE_FULL;
 	}
 	return TABLE_FULL;
 }
@@ -335,13 +397,13 @@ __noinline int table_index_remove(__u32 record, __u32 entry)
 		return 0;
 	table_key(f, entry, &scratch_of(counts)->key);
 	hash = table_hash(c, &scratch_of(counts)->key);
-	bucket = table_bucket(hash);
+	bucket = table_bucket(hash, record);
 	line = table_lock(hash);
 	if (!bucket || !line || record == TABLE_TRIAL)
 		return 0;
 	bpf_spin_lock(&line->lock);
 	for (int s = 0; s < INDEX_SLOTS; s++) {
-		if (bucket->slots[s] != ((hash & ~INDEX_RECORD) | record))
+		if (bucket->slots[s] != ((hash & ~INDEX_RECORD) | (record & INDEX_RECORD)))
 			continue;
 		bucket->slots[s] = 0;
 		bucket->version++;
@@ -398,7 +460,7 @@ static __always_inline bool table_own(struct flow *f, __u32 record, __u16 seq)
 		return false;
 	bpf_spin_lock(&line->lock);
 	if (f->seq == seq) {
-		f->seq = ((seq + 1) & ~FLOW_OWNED) | FLOW_OWNED;
+		f->seq = ((seq + 1) & FLOW_SEQ) | FLOW_OWNED;
 		mine = true;
 	}
 	bpf_spin_unlock(&line->lock);

@@ -219,7 +219,7 @@ static void detach_tcx(struct attach *a, uint32_t ifindex, const struct directio
 	unlink(path);
 }
 
-static int remember(struct attach *a, uint32_t ifindex)
+static int remember(struct attach *a, uint32_t ifindex, bool ethernet)
 {
 	struct attach_entry *more;
 
@@ -230,7 +230,7 @@ static int remember(struct attach *a, uint32_t ifindex)
 	if (!more)
 		return -ENOMEM;
 	a->entries = more;
-	a->entries[a->n_entries++] = (struct attach_entry){ifindex, a->hook};
+	a->entries[a->n_entries++] = (struct attach_entry){ifindex, a->hook, ethernet};
 	return 0;
 }
 
@@ -248,7 +248,20 @@ int attach_interface(struct attach *a, uint32_t ifindex, bool ethernet)
 			r = attach_tcx(a, ifindex, d, ethernet);
 		}
 	}
-	return r < 0 ? r : remember(a, ifindex);
+	return r < 0 ? r : remember(a, ifindex, ethernet);
+}
+
+int attach_renew(struct attach *a)
+{
+	int r;
+
+	for (size_t i = 0; i < a->n_entries; i++) {
+		r = attach_interface(a, a->entries[i].ifindex, a->entries[i].ethernet);
+		/* One that has gone takes its hooks along; netlink will tell. */
+		if (r < 0 && r != -ENODEV)
+			return r;
+	}
+	return 0;
 }
 
 static void remove_pins(struct attach *a, uint32_t ifindex)

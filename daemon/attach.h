@@ -24,6 +24,7 @@ enum attach_hook {
 struct attach_entry {
 	uint32_t ifindex;
 	enum attach_hook hook;
+	bool ethernet;
 };
 
 /* Finds out which hook works. -EOPNOTSUPP: the one that was asked for does not. */
@@ -38,6 +39,8 @@ DEFINE_CLEANUP(struct attach, attach_free)
  * the place of clsact.
  */
 int attach_interface(struct attach *a, uint32_t ifindex, bool ethernet);
+/* Points all of them at the datapath's programs, which are others than before. */
+int attach_renew(struct attach *a);
 /* The interface has gone: forgets it and removes its pins. */
 void attach_forget(struct attach *a, uint32_t ifindex);
 /* Removes every attachment, and a clsact qdisc if it is ours and nobody uses it. */

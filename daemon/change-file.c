@@ -8,23 +8,18 @@
 #include "daemon/manager-private.h"
 #include "daemon/options.h"
 #include "daemon/plan.h"
+#include "daemon/resize.h"
 #include "shared/config.h"
 #include "shared/log.h"
 
 void manager_apply_settings(struct manager *m, const struct config *config)
 {
 	struct datapath_config *c = datapath_config(m->datapath);
-	uint32_t capacity = datapath_capacity(m->datapath);
 
 	for (int state = 0; state < FLOW_STATE_COUNT; state++)
 		c->timeouts[state] =
 			datapath_ticks_from_seconds(m->datapath, config->timeouts[state]);
-	c->flows_max = config->flows_max < capacity ? config->flows_max : capacity;
-	if (config->flows_max > capacity)
-		log_warning("flows-max %u needs a larger table, which is made at the next stop and "
-			    "start; "
-			    "until then it is %u",
-			    config->flows_max, capacity);
+	resize_want(m->resize, config->flows_max);
 }
 
 static int reload(struct manager *m, bool dry_run, struct diag *diag, struct changes *ret)

@@ -1,8 +1,4 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "daemon/datapath.h"
-
-#include <bpf/bpf.h>
-#include <bpf/libbpf.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -19,34 +15,10 @@
 #include <sys/vfs.h>
 #include <time.h>
 
+#include "daemon/datapath-private.h"
 #include "shared/log.h"
 
-/* bpftool writes the object as one long string. */
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Woverlength-strings"
-#include "redirect.skel.h"
-#pragma GCC diagnostic pop
-
 #define BPFFS "/sys/fs/bpf"
-
-struct mapping {
-	void *memory;
-	size_t length;
-};
-
-struct datapath {
-	struct redirect_bpf *skeleton;
-	char *pin_path, *map_path;
-	int lock_fd; /* of the pin folder; flock()ed while this daemon lives */
-	bool adopted;
-	uint32_t *registry_parts; /* REGISTRY_KEYS: how many parts a text has */
-	int n_cpus;
-	struct cpu_counters *cpu_counters; /* room for one of every possible processor */
-	uint64_t tick_ns;		   /* length of a tick */
-	uint64_t clock_ns;    /* CLOCK_MONOTONIC when the datapath's clock was last read */
-	uint32_t clock_ticks; /* what it showed */
-	struct mapping config, ports, shapes, actions, flows, totals, rule_counters, rule_settings;
-};
 
 static const char *const program_names[PROGRAM_COUNT] = {
 	[PROGRAM_IN] = "redirect_in",	    [PROGRAM_OUT] = "redirect_out",
@@ -177,87 +149,7 @@ static int lock_folder(struct datapath *d, pid_t *ret_owner)
 	return -EBUSY;
 }
 
-static uint32_t power_of_two_from(uint32_t n)
-{
-	uint32_t p = 1;
-
-	while (p < n)
-		p <<= 1;
-	return p;
-}
-
-/*
- * A quarter more records than flows: the first window of 16 has a free one with 97 % probability
- * even just below flows-max. A bucket has two slots in use on average, four at the most unlucky
- * flows-max, where one insert in 50,000 would find its 15 slots taken (Poisson).
- */
-static uint32_t records_for(uint32_t flows_max)
-{
-	uint64_t records = flows_max + flows_max / 4 + FLOW_WINDOW;
-
-	records = (records + FLOW_WINDOW - 1) / FLOW_WINDOW * FLOW_WINDOW;
-	return records > INDEX_RECORD ? INDEX_RECORD / FLOW_WINDOW * FLOW_WINDOW : records;
-}
-
-static uint32_t buckets_for(uint32_t flows_max)
-{
-	return power_of_two_from(flows_max / 2 + 1);
-}
-
-/* The entries of a map that is pinned already, or 0. */
-static uint32_t pinned_entries(const struct datapath *d, const char *map)
-{
-	struct bpf_map_info info = {0};
-	uint32_t length = sizeof(info);
-	char path[512];
-	int fd, r;
-
-	snprintf(path, sizeof(path), "%s/%s", d->map_path, map);
-	fd = bpf_obj_get(path);
-	if (fd < 0)
-		return 0;
-	r = bpf_obj_get_info_by_fd(fd, &info, &length);
-	close(fd);
-	return r < 0 ? 0 : info.max_entries;
-}
-
-static int set_pin_paths(struct datapath *d)
-{
-	struct bpf_map *map;
-	char path[512];
-	int r;
-
-	bpf_object__for_each_map(map, d->skeleton->obj)
-	{
-		/* Constants and the scratch of one packet belong to the programs, not to the flows.
-		 */
-		if (bpf_map__is_internal(map) || map == d->skeleton->maps.fragment_buffers ||
-		    map == d->skeleton->maps.kept_scratch)
-			continue;
-		snprintf(path, sizeof(path), "%s/%s", d->map_path, bpf_map__name(map));
-		r = bpf_map__set_pin_path(map, path);
-		if (r < 0)
-			return r;
-	}
-	return 0;
-}
-
-static void size_tables(struct datapath *d, uint32_t flows_max)
-{
-	uint32_t records = pinned_entries(d, "flows"), buckets = pinned_entries(d, "flow_index");
-
-	d->adopted = records && buckets;
-	if (!d->adopted) {
-		records = records_for(flows_max);
-		buckets = buckets_for(flows_max);
-	}
-	bpf_map__set_max_entries(d->skeleton->maps.flows, records);
-	bpf_map__set_max_entries(d->skeleton->maps.flow_index, buckets);
-	d->skeleton->rodata->flow_records = records;
-	d->skeleton->rodata->index_mask = buckets - 1;
-}
-
-static int map_memory(struct bpf_map *map, bool write, struct mapping *ret)
+int datapath_map_memory(const struct bpf_map *map, bool write, struct mapping *ret)
 {
 	size_t page = sysconf(_SC_PAGESIZE);
 	size_t length = (size_t)bpf_map__value_size(map) * bpf_map__max_entries(map);
@@ -279,23 +171,22 @@ static int map_all(struct datapath *d)
 		bool write;
 		struct mapping *mapping;
 	} all[] = {
-		{d->skeleton->maps.config, true, &d->config},
 		{d->skeleton->maps.ports, true, &d->ports},
 		{d->skeleton->maps.shapes, true, &d->shapes},
 		{d->skeleton->maps.actions, true, &d->actions},
 		{d->skeleton->maps.rule_totals, true, &d->rule_counters},
 		{d->skeleton->maps.rule_settings, true, &d->rule_settings},
-		{d->skeleton->maps.flows, false, &d->flows},
 		{d->skeleton->maps.totals, false, &d->totals},
 	};
 	int r;
 
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
-		r = map_memory(all[i].map, all[i].write, all[i].mapping);
+		r = datapath_map_memory(all[i].map, all[i].write, all[i].mapping);
 		if (r < 0)
 			return r;
 	}
-	return 0;
+	d->events_fd = fcntl(bpf_map__fd(d->skeleton->maps.events), F_DUPFD_CLOEXEC, 3);
+	return d->events_fd < 0 ? -errno : table_map_flows(d);
 }
 
 /* What a former daemon left: how many parts each text has. */
@@ -337,16 +228,7 @@ static int load(struct datapath *d, uint32_t flows_max, struct diag *diag)
 	int r;
 
 	libbpf_set_print(print_libbpf);
-	d->skeleton = redirect_bpf__open();
-	if (!d->skeleton) {
-		r = -errno;
-		explain_load_failure(diag, r);
-		return r;
-	}
-	size_tables(d, flows_max);
-	r = set_pin_paths(d);
-	if (r == 0)
-		r = redirect_bpf__load(d->skeleton);
+	r = table_load(d, flows_max);
 	if (r == 0)
 		r = map_all(d);
 	if (r == 0)
@@ -396,7 +278,7 @@ int datapath_open(const char *pin_path, uint32_t flows_max, struct diag *diag,
 	*ret_owner = 0;
 	if (!d)
 		return -ENOMEM;
-	d->lock_fd = -1;
+	d->lock_fd = d->events_fd = -1;
 	d->n_cpus = libbpf_num_possible_cpus();
 	d->cpu_counters = d->n_cpus > 0 ? calloc(d->n_cpus, sizeof(*d->cpu_counters)) : NULL;
 	d->pin_path = strdup(pin_path);
@@ -444,11 +326,11 @@ struct datapath *datapath_free(struct datapath *d)
 	unmap(&d->ports);
 	unmap(&d->shapes);
 	unmap(&d->actions);
-	unmap(&d->flows);
 	unmap(&d->totals);
 	unmap(&d->rule_counters);
 	unmap(&d->rule_settings);
-	redirect_bpf__destroy(d->skeleton);
+	table_free(d);
+	closep(&d->events_fd);
 	closep(&d->lock_fd);
 	free(d->cpu_counters);
 	free(d->registry_parts);
@@ -529,22 +411,9 @@ struct rule_setting *datapath_rule_settings(struct datapath *d)
 	return d->rule_settings.memory;
 }
 
-const struct flow *datapath_flows(struct datapath *d, uint32_t *ret_n)
-{
-	*ret_n = bpf_map__max_entries(d->skeleton->maps.flows);
-	return d->flows.memory;
-}
-
 const struct flow_totals *datapath_totals(struct datapath *d)
 {
 	return d->totals.memory;
-}
-
-uint32_t datapath_capacity(const struct datapath *d)
-{
-	uint32_t records = bpf_map__max_entries(d->skeleton->maps.flows);
-
-	return (uint64_t)(records - FLOW_WINDOW) * 4 / 5;
 }
 
 int datapath_match_set(struct datapath *d, const struct match_key *key, uint32_t action)
@@ -760,15 +629,16 @@ uint32_t datapath_registry_next(struct datapath *d, uint32_t rule)
 
 int datapath_events_fd(struct datapath *d)
 {
-	return bpf_map__fd(d->skeleton->maps.events);
+	return d->events_fd;
 }
 
-int datapath_sweep(struct datapath *d, struct sweep_item *items, size_t n)
+int datapath_run_items(struct datapath *d, const char *program, struct sweep_item *items, size_t n)
 {
+	int fd = bpf_program__fd(bpf_object__find_program_by_name(d->skeleton->obj, program));
 	char packet[SWEEP_OFFSET + SWEEP_BATCH * sizeof(struct sweep_item)];
 	LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = packet, .data_size_in = sizeof(packet),
 		    .data_out = packet, .repeat = 1);
-	int freed = 0, r;
+	int sum = 0, r;
 
 	for (size_t done = 0; done < n; done += SWEEP_BATCH) {
 		size_t batch = n - done < SWEEP_BATCH ? n - done : SWEEP_BATCH;
@@ -776,13 +646,18 @@ int datapath_sweep(struct datapath *d, struct sweep_item *items, size_t n)
 		memset(packet, 0, sizeof(packet));
 		memcpy(packet + SWEEP_OFFSET, items + done, batch * sizeof(*items));
 		opts.data_size_out = sizeof(packet);
-		r = bpf_prog_test_run_opts(datapath_program_fd(d, PROGRAM_SWEEP), &opts);
+		r = bpf_prog_test_run_opts(fd, &opts);
 		if (r < 0)
 			return r;
 		memcpy(items + done, packet + SWEEP_OFFSET, batch * sizeof(*items));
-		freed += opts.retval;
+		sum += opts.retval;
 	}
-	return freed;
+	return sum;
+}
+
+int datapath_sweep(struct datapath *d, struct sweep_item *items, size_t n)
+{
+	return datapath_run_items(d, program_names[PROGRAM_SWEEP], items, n);
 }
 
 int datapath_limit_source_next(struct datapath *d, const struct limit_source_key *key,

@@ -53,7 +53,18 @@ struct shape *datapath_shapes(struct datapath *d);		  /* SHAPE_COUNT */
 struct action *datapath_actions(struct datapath *d);		  /* ACTION_COUNT */
 struct rule_counters *datapath_rule_counters(struct datapath *d); /* RULE_COUNT */
 struct rule_setting *datapath_rule_settings(struct datapath *d);  /* RULE_COUNT */
+/*
+ * While flows move to another table, those of both: the new one first, since then nothing is
+ * counted twice; a moved flow's old record is FLOW_OWNED.
+ */
 const struct flow *datapath_flows(struct datapath *d, uint32_t *ret_n);
+/* What the programs call the record at a place of datapath_flows(). */
+uint32_t datapath_record(const struct datapath *d, uint32_t i);
+/* Changes whenever flows have changed places there, so that a walk in turns is not a whole one. */
+uint32_t datapath_flows_epoch(const struct datapath *d);
+/* Somebody walks in turns; places had better stay as they are until it has ended. */
+void datapath_flows_walked(struct datapath *d, bool goes_on);
+bool datapath_flows_in_use(const struct datapath *d); /* not for long, if nobody goes on */
 const struct flow_totals *datapath_totals(struct datapath *d);
 /* The flows that the table was made for; `flows_max` of the config may not exceed it. */
 uint32_t datapath_capacity(const struct datapath *d);
@@ -119,6 +130,36 @@ int datapath_sweep_sources(struct datapath *d, const struct limit_source_key *ke
  */
 int datapath_trace(struct datapath *d, uint32_t ifindex, const void *packet, size_t length,
 		   struct trace_answer *ret);
+
+/*
+ * Another size of the table, while packets go on (bpf/migrate.bpf.h): the caller points all hooks
+ * at the programs after datapath_resize_loaded() and _undo(), then tells that the former
+ * ones are not run any more. A daemon that starts finds a phase and goes on: in TABLE_MOVING and
+ * TABLE_MERGING with datapath_resize_step().
+ */
+bool datapath_resize_needed(const struct datapath *d, uint32_t flows_max);
+enum table_phase datapath_resize_phase(const struct datapath *d);
+/* Makes a table and loads programs that know both, in a thread. */
+int datapath_resize_begin(struct datapath *d, uint32_t flows_max);
+/* Are they there? Then they are the programs now. -EAGAIN; -ENOMEM…: nothing has changed. */
+int datapath_resize_loaded(struct datapath *d);
+/* Instead of _open(): back to the former programs; then datapath_drop_former(). */
+void datapath_resize_undo(struct datapath *d);
+/* All hooks run the new programs: flows may move. */
+int datapath_resize_open(struct datapath *d);
+/*
+ * Moves or, when TABLE_MERGING, ends what is in the next `n_records` of the old table; returns how
+ * many flows, or an error. *cursor begins at 0, and is at the end when nothing was looked at.
+ */
+int datapath_resize_step(struct datapath *d, uint32_t *cursor, uint32_t n_records);
+uint32_t datapath_resize_left(const struct datapath *d); /* flows that it would concern now */
+/* All have moved: TABLE_MERGING. -EAGAIN: not all. */
+int datapath_resize_merge(struct datapath *d);
+/* None is left: loads programs for the new table alone, as above. */
+int datapath_resize_load(struct datapath *d);
+/* All hooks run these: the old table goes. */
+int datapath_resize_end(struct datapath *d);
+void datapath_drop_former(struct datapath *d);
 
 /* Now, in the ticks of the datapath; cheap enough to ask for each flow. */
 uint32_t datapath_ticks(struct datapath *d);

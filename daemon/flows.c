@@ -128,12 +128,18 @@ void flows_walk_resume(struct flows_walk *w, struct datapath *d)
 	w->datapath = d;
 	w->flows = datapath_flows(d, &w->n);
 	w->now = datapath_ticks(d);
+	if (!w->cursor)
+		w->epoch = datapath_flows_epoch(d);
+	w->stale = w->epoch != datapath_flows_epoch(d);
+	datapath_flows_walked(d, true);
 }
 
 int flows_next(struct flows_walk *w, uint32_t *budget, struct flow_view *ret)
 {
 	struct flow f;
 
+	if (w->stale)
+		return -ESTALE;
 	for (; w->cursor < w->n; w->cursor++) {
 		if (*budget == 0)
 			return -EAGAIN;
@@ -141,9 +147,11 @@ int flows_next(struct flows_walk *w, uint32_t *budget, struct flow_view *ret)
 		if (!flows_read(&w->flows[w->cursor], &f) || flows_expired(w->datapath, &f, w->now))
 			continue;
 		view_at(w->datapath, &f, w->now, ret);
-		w->last = (struct sweep_item){.record = w->cursor++, .seq = f.seq};
+		w->last = (struct sweep_item){.record = datapath_record(w->datapath, w->cursor++),
+					      .seq = f.seq};
 		return 1;
 	}
+	datapath_flows_walked(w->datapath, false);
 	return 0;
 }
 
@@ -154,7 +162,8 @@ uint64_t flows_count(struct datapath *d)
 	uint64_t count = 0;
 
 	for (uint32_t i = 1; i < n; i++)
-		if (flows[i].state != FLOW_FREE && !flows_expired(d, &flows[i], now))
+		if (flows[i].state != FLOW_FREE && !(flows[i].seq & FLOW_OWNED) &&
+		    !flows_expired(d, &flows[i], now))
 			count++;
 	return count;
 }
@@ -315,6 +324,7 @@ static void raise_targets(struct flow_target_sums *t, const struct flow_sums *ru
 /*
  * The dead first, then the living: a flow that ends in between is missing from these sums and in
  * the next; the other order would count it twice. So that they do not fall, what was there stays.
+ * For the same reason datapath_flows() has the table that flows move to first.
  */
 int flows_sum(struct datapath *d, struct flow_sums *scratch, struct flow_sums *sums,
 	      struct flow_target_sums *targets)
@@ -351,8 +361,9 @@ int flows_sweep(struct datapath *d, uint32_t *cursor, uint32_t n_records)
 		*cursor = i + 1;
 		if (flows[i].state == FLOW_FREE || !flows_expired(d, &flows[i], now))
 			continue;
-		items[n_items++] = (struct sweep_item){
-			.record = i, .seq = flows[i].seq, .reason = DESTROY_EXPIRED};
+		items[n_items++] = (struct sweep_item){.record = datapath_record(d, i),
+						       .seq = flows[i].seq,
+						       .reason = DESTROY_EXPIRED};
 		if (n_items < SWEEP_BATCH)
 			continue;
 		r = datapath_sweep(d, items, n_items);

@@ -60,13 +60,16 @@ struct flows_walk {
 	struct datapath *datapath;
 	const struct flow *flows;
 	uint32_t n, now;
+	uint32_t epoch;
+	bool stale;
 	struct sweep_item last; /* which record the last flow is in */
 };
 
 void flows_walk_resume(struct flows_walk *w, struct datapath *d);
 /*
  * Stores the next live flow and returns 1, or 0 at the end. Each record that it looks at takes one
- * from `budget`; -EAGAIN when that is used up.
+ * from `budget`; -EAGAIN when that is used up. -ESTALE: the flows have moved to a table of another
+ * size meanwhile, which waits for walks, but not for ever.
  */
 int flows_next(struct flows_walk *w, uint32_t *budget, struct flow_view *ret);
 

@@ -21,6 +21,7 @@ struct attach;
 struct config;
 struct events_print;
 struct links;
+struct resize;
 struct server;
 
 enum ending {
@@ -49,6 +50,7 @@ struct manager {
 	struct attach *attach;
 	struct links *links;
 	struct apply *apply;
+	struct resize *resize;
 	struct ruleset *rules;
 	struct server *server;
 	struct events *events;

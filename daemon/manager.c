@@ -21,6 +21,7 @@
 #include "daemon/options.h"
 #include "daemon/plan.h"
 #include "daemon/registry.h"
+#include "daemon/resize.h"
 #include "daemon/server.h"
 #include "shared/config.h"
 #include "shared/log.h"
@@ -256,6 +257,15 @@ static int start_links(struct manager *m)
 	return r;
 }
 
+static int start_resize(struct manager *m)
+{
+	int r = resize_new(m->event, m->datapath, m->attach, &m->resize);
+
+	if (r < 0)
+		log_error("cannot look after the flow table's size: %s", strerror(-r));
+	return r;
+}
+
 /* Ids go on where they ended, so that a number soon after does not mean another rule. */
 static void start_ids(struct manager *m)
 {
@@ -331,8 +341,8 @@ static void announce(struct manager *m)
 static int start(struct manager *m)
 {
 	static int (*const steps[])(struct manager *) = {
-		start_event_loop, start_server, start_datapath,
-		start_links,	  start_rules,	start_events,
+		start_event_loop, start_server, start_datapath, start_links,
+		start_resize,	  start_rules,	start_events,
 	};
 	int r = 0;
 
@@ -398,6 +408,7 @@ struct manager *manager_free(struct manager *m)
 		if (m->datapath)
 			datapath_unpin(m->datapath);
 	}
+	resize_free(m->resize);
 	apply_free(m->apply);
 	attach_free(m->attach);
 	datapath_free(m->datapath);

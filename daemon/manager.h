@@ -13,6 +13,7 @@
 #include "daemon/fill.h"
 #include "daemon/flows.h"
 #include "daemon/port-fill.h"
+#include "daemon/resize.h"
 #include "daemon/ruleset.h"
 #include "shared/cleanup.h"
 #include "shared/diag.h"
@@ -142,6 +143,7 @@ struct manager_status {
 	size_t pending_rules;
 	const struct manager_attachment *attachments;
 	size_t n_attachments;
+	struct resize_state resize;
 	const char *const *unattached; /* interfaces that the datapath is not at, or not any more */
 	size_t n_unattached;
 	bool turned_away; /* new flows, within the last minute */

@@ -78,8 +78,12 @@ static int walk_stop(struct walk *w, int error)
 
 	if (error == -EAGAIN)
 		return error;
-	diag_add(&diag, DIAG_FAILED, NULL, NULL, "the walk over the flows has failed: %s",
-		 strerror(-error));
+	if (error == -ESTALE)
+		diag_add(&diag, DIAG_FAILED, NULL, "ask again",
+			 "the flow table was resized before all flows were seen");
+	else
+		diag_add(&diag, DIAG_FAILED, NULL, NULL, "the walk over the flows has failed: %s",
+			 strerror(-error));
 	return methods_refuse(w->call, error, &diag);
 }
 

@@ -210,6 +210,7 @@ int manager_status(struct manager *m, struct manager_status *ret)
 		.n_attachments = n,
 		.turned_away = watch_turned_away(m),
 	};
+	resize_look(m->resize, &ret->resize);
 	for (size_t i = 0; i < m->rules->n_entries; i++) {
 		ret->n_rules_enabled += !m->rules->entries[i]->rule->disabled;
 		ret->n_runtime += m->rules->entries[i]->origin == RULE_ORIGIN_RUNTIME;

@@ -50,9 +50,12 @@ enum flow_state {
 
 /*
  * In `seq`: one processor is making or unmaking the flow, hands off. Written, as `state` and
- * `flags` are, under the record's lock or by its owner.
+ * `flags` are, under the record's lock or by its owner. With FLOW_MOVED the flow is in another
+ * table now: TABLE_STEADY and so on.
  */
 #define FLOW_OWNED 0x8000
+#define FLOW_MOVED 0x4000 /* only together with FLOW_OWNED; `created` is the other record */
+#define FLOW_SEQ   0x3fff /* the counter */
 
 /* One direction of a flow: its packets as they are before translation. */
 struct flow_dir {
@@ -75,7 +78,7 @@ struct flow {
 	__u8 state; /* enum flow_state */
 	__u8 flags;
 	__u16 rule;	  /* id */
-	__u16 seq;	  /* changes whenever the record changes hands; FLOW_OWNED */
+	__u16 seq;	  /* changes whenever the record changes hands; FLOW_OWNED, FLOW_MOVED */
 	__u16 generation; /* of the rule set that this flow was last held against */
 	struct flow_dir reply;
 	__u32 origin;  /* FLOW_IFINDEX: where the first packet came in; FLOW_TARGET;
@@ -297,7 +300,7 @@ struct fragment_key {
 	__u8 pad;
 };
 struct fragment {
-	__u32 record; /* with FRAGMENT_FOLLOW: the flow's */
+	__u32 record; /* with FRAGMENT_FOLLOW: the flow's, and its table: TABLE_RECORD() */
 	__u16 seq;
 	__u8 direction; /* 0 original, 1 reply */
 	__u8 state;	/* enum fragment_state */
@@ -337,6 +340,24 @@ struct registry_value {
 	char text[REGISTRY_PART]; /* the last part ends with a NUL */
 };
 
+/*
+ * While flows-max is changed there are two tables: `flows` with `flow_index`, which is to go, and
+ * `flows_new` with `flow_index_new`. bpf/migrate.bpf.h has the steps. A table has a number, so that
+ * what was noted of a record is never taken for one of the next table.
+ */
+enum table_phase {
+	TABLE_STEADY,  /* only `flows` counts */
+	TABLE_MOVING,  /* flows are found in both, and made in the new one */
+	TABLE_MERGING, /* all are in the new one; what was counted in the old one meanwhile follows
+			*/
+};
+#define TABLE_WORD(number, phase)    (((number)&0xffU) << 8 | (phase))
+#define TABLE_NUMBER(word)	     ((word) >> 8 & 0xffU) /* that of `flows` */
+#define TABLE_PHASE(word)	     ((word)&0xffU)
+#define TABLE_RECORD(number, record) (((number)&0xffU) << 24 | ((record)&INDEX_RECORD))
+/* In the programs' numbers of records: one of `flows_new`. */
+#define RECORD_NEW 0x40000000U
+
 /* Read by packets, written by the daemon. */
 #define EVENTS_FLOWS   0x01
 #define EVENTS_PACKETS 0x02
@@ -350,8 +371,8 @@ struct datapath_config {
 	__u32 sample_mask;		  /* one packet in mask + 1 makes an event */
 	__u32 fragments;     /* 1: addresses are translated, so later fragments matter */
 	__u32 rule_timeouts; /* 1: some rule has its own */
-	__u32 pad;
-	__u64 direct; /* flows of rule 0; written by packets only */
+	__u32 table;	     /* TABLE_WORD() */
+	__u64 direct;	     /* flows of rule 0; written by packets only */
 };
 
 /*
@@ -432,7 +453,7 @@ struct flow_event {
 
 /*
  * What the sweep program is to end, as packet data behind SWEEP_OFFSET bytes of zeros. It writes
- * into each whether it did.
+ * into each whether it did. `migrate` takes only records.
  */
 #define SWEEP_OFFSET 16
 #define SWEEP_BATCH  128
