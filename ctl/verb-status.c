@@ -167,6 +167,8 @@ struct status {
 	const char *version, *config, *pins, *socket, *reload_error;
 	json_int_t pid, uptime_ms, rules, rules_enabled, runtime, differ, active, max;
 	int adopted;
+	const char *resize_error;
+	const json_t *resize;
 	const json_t *interfaces, *attachments, *source_ports, *pending, *unattached;
 	const json_t *flows;
 	json_t *insert_failures;
@@ -190,6 +192,8 @@ static enum exit_code unpack_status(const json_t *json, struct status *ret, stru
 	/* These may be null. */
 	ret->config = json_string_value(json_object_get(json, "config"));
 	ret->reload_error = json_string_value(json_object_get(json, "last_reload_error"));
+	ret->resize = json_object_get(json, "resize");
+	ret->resize_error = json_string_value(json_object_get(json, "resize_error"));
 	ret->source_ports = json_object_get(json, "source_ports");
 	ret->pending = json_object_get(json, "pending");
 	ret->unattached = json_object_get(json, "unattached");
@@ -306,6 +310,22 @@ static void print_source_ports(const json_t *json)
 	text_print_line("source ports", text);
 }
 
+/* What becomes of the flow table, or why nothing does. */
+static void print_resize(const struct status *s)
+{
+	char text[128];
+
+	if (s->resize_error)
+		text_print_line("flows-max", s->resize_error);
+	if (!json_is_object(s->resize))
+		return;
+	snprintf(text, sizeof(text),
+		 "%" JSON_INTEGER_FORMAT " flows moved to a table for %" JSON_INTEGER_FORMAT,
+		 json_integer_value(json_object_get(s->resize, "moved")),
+		 json_integer_value(json_object_get(s->resize, "max")));
+	text_print_line("resizing", text);
+}
+
 /* A change that goes back by itself is the first thing to know. */
 static void print_pending(const json_t *pending)
 {
@@ -330,6 +350,8 @@ static const struct {
 	{"unattached", "it is not attached everywhere", "see `redirectctl doctor`", NULL},
 	{"flows", "the flow table is nearly full", "raise flows-max; see `redirectctl doctor`",
 	 "the flow table is full, or less than 5 % from it"},
+	{"flows_max", "the flow table has another size than the configuration says", "see below",
+	 NULL},
 	{"source_ports", "the source ports towards a target are nearly used up",
 	 "see `redirectctl doctor`",
 	 "the source ports towards a target are used up, or less than 5 % from it"},
@@ -397,6 +419,7 @@ static void print_status(const json_t *answer, const struct status *s)
 	text_print_line("rules", text);
 	print_pending(s->pending);
 	print_flows(s);
+	print_resize(s);
 	print_insert_failures(s->insert_failures);
 	print_source_ports(s->source_ports);
 	text_print_line("interfaces", interfaces);

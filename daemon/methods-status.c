@@ -153,6 +153,7 @@ static json_t *problems_pack(const struct manager_status *s, const struct manage
 		{"reload", s->last_reload_error != NULL},
 		{"unattached", s->n_unattached > 0},
 		{"flows", fill_level(stats->flows_active, stats->flows_max) != FILL_OK},
+		{"flows_max", s->resize.error != NULL},
 		{"source_ports", fill_level(stats->port_fill.used, PORT_FILL_CAPACITY) != FILL_OK},
 		{"turned_away", s->turned_away},
 	};
@@ -172,6 +173,14 @@ static json_t *pending_pack(const struct manager_status *s)
 		return json_null();
 	return json_pack("{s:o, s:I}", "remaining_ms", rule_json_counter(s->pending_ms), "changes",
 			 (json_int_t)s->pending_rules);
+}
+
+static json_t *resize_pack(const struct resize_state *s)
+{
+	if (!s->active)
+		return json_null();
+	return json_pack("{s:I, s:o}", "max", (json_int_t)s->to, "moved",
+			 rule_json_counter(s->moved));
 }
 
 static json_t *rules_pack(const struct manager_status *s)
@@ -220,7 +229,7 @@ int methods_status(struct call *call, json_t *parameters, void *userdata)
 	return call_reply(
 		call,
 		json_pack("{s:i, s:o, s:s, s:I, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:o, s:o,"
-			  " s:o, s:o, s:o, s:o}",
+			  " s:o, s:o, s:o, s:o, s:o, s:o}",
 			  "schema", METHODS_SCHEMA, "problems", problems_pack(&s, &stats),
 			  "version", s.version, "pid", (json_int_t)s.pid, "uptime_ms",
 			  rule_json_counter(s.uptime_ms), "config", varlink_text(s.config_path),
@@ -229,6 +238,7 @@ int methods_status(struct call *call, json_t *parameters, void *userdata)
 			  varlink_text(s.last_reload_error), "rules", rules_pack(&s), "pending",
 			  pending_pack(&s), "interfaces", interfaces_pack(userdata), "attachments",
 			  attachments_pack(&s), "unattached", unattached_pack(&s), "flows", fill,
-			  "source_ports", ports, "insert_failures",
+			  "resize", resize_pack(&s.resize), "resize_error",
+			  varlink_text(s.resize.error), "source_ports", ports, "insert_failures",
 			  reasons_pack(&stats, stats.reason_refusals, true)));
 }
