@@ -182,7 +182,13 @@ __noinline int migrate_move(__u32 from)
 	return 1;
 }
 
-/* What packets that were under way did to the old record; no state leads to a lesser one. */
+/* In this order states follow each other. */
+static __always_inline __u32 migrate_rank(__u32 state)
+{
+	return state == FLOW_SYN_SENT2 ? 2 * FLOW_SYN_SENT + 1 : 2 * state;
+}
+
+/* What packets that were under way did to the old record. */
 static __always_inline void migrate_carry(struct flow *old, struct flow *new)
 {
 	__u8 flags = old->flags & (FLOW_REPLIED | FLOW_ASSURED | FLOW_FIN_ORIG | FLOW_FIN_REPLY);
@@ -193,7 +199,7 @@ static __always_inline void migrate_carry(struct flow *old, struct flow *new)
 	if (line) {
 		bpf_spin_lock(&line->lock);
 		new->flags |= flags;
-		if (state > new->state)
+		if (migrate_rank(state) > migrate_rank(new->state))
 			new->state = state;
 		bpf_spin_unlock(&line->lock);
 	}
