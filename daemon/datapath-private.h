@@ -11,11 +11,7 @@
 
 #include "daemon/datapath.h"
 
-/* bpftool writes the object as one long string. */
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Woverlength-strings"
-#include "redirect.skel.h"
-#pragma GCC diagnostic pop
+struct redirect_bpf; /* the skeleton */
 
 struct mapping {
 	void *memory;

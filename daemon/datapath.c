@@ -18,6 +18,12 @@
 #include "daemon/datapath-private.h"
 #include "shared/log.h"
 
+/* bpftool writes the object as one long string. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Woverlength-strings"
+#include "redirect.skel.h"
+#pragma GCC diagnostic pop
+
 #define BPFFS "/sys/fs/bpf"
 
 static const char *const program_names[PROGRAM_COUNT] = {

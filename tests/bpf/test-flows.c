@@ -542,6 +542,34 @@ static void test_flood_of_source_ports(void **state)
 	assert_in_range(totals->created - totals->destroyed, 1, SOURCE_PORTS);
 }
 
+/*
+ * A table full of flows with four entries each, of a size for which the index is as small as it
+ * gets: hardly a bucket is full.
+ */
+#define FLOWS_UNLUCKY 16382 /* just below a power of two */
+
+static int make_unlucky_world(void **state)
+{
+	*state = world_new(snat_texts, FLOWS_UNLUCKY);
+	return 0;
+}
+
+static void test_index_has_room(void **state)
+{
+	struct packet_spec s = tcp4(CLIENT_PORT, 8080, S);
+	char address[INET_ADDRSTRLEN];
+	struct cpu_counters counts;
+	struct outcome out;
+
+	s.source = address;
+	for (uint32_t i = 0; i < FLOWS_UNLUCKY; i++) {
+		client_address(100000 + i, address);
+		run_outside(*state, &s, &out);
+	}
+	world_counters(*state, &counts);
+	assert_in_range(counts.reasons[REASON_INDEX_FULL], 0, 10);
+}
+
 /* ---- time ---- */
 
 #define TICKS_SHORT 2
@@ -708,6 +736,8 @@ int main(void)
 		TEST(test_flood),
 		TEST(test_full_of_established),
 		cmocka_unit_test_setup_teardown(test_flood_of_source_ports, make_snat_world,
+						free_world),
+		cmocka_unit_test_setup_teardown(test_index_has_room, make_unlucky_world,
 						free_world),
 		TEST(test_expired_reply),
 		TEST(test_expired_original),
