@@ -166,7 +166,7 @@ __noinline __u32 flow_room(__u32 record, __u32 now)
 		return ROOM_NONE;
 	if (f->state == FLOW_FREE)
 		return ROOM_FREE;
-	if (table_expired(c, f, now))
+	if (table_long_expired(c, f, now))
 		return ROOM_EXPIRED;
 	age = (now - f->created) & ROOM_AGE;
 	/* Over, and kept only for what is still on its way: else a busy server's past fills it. */
@@ -465,7 +465,7 @@ __noinline __u32 flow_expire(__u32 record, __u32 now)
 	struct datapath_config *c = config_get();
 	struct flow *f = record & INDEX_RECORD ? table_record(record) : NULL;
 
-	if (!c || !f || f->state == FLOW_FREE || !table_expired(c, f, now))
+	if (!c || !f || f->state == FLOW_FREE || !table_long_expired(c, f, now))
 		return 0;
 	return flow_destroy(record, f, table_seq(f), DESTROY_EXPIRED);
 }

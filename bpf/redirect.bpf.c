@@ -322,10 +322,13 @@ int read_clock(struct __sk_buff *skb)
 /* A function of its own, so that the loop below is one path to the verifier, not one a record. */
 __noinline int sweep_record(__u32 record, __u32 seq, __u32 reason)
 {
+	struct datapath_config *c = config_get();
 	struct flow *f = table_record(record);
 
 	/* Who owns it is about to end it, or to make it. */
-	if (!(record & INDEX_RECORD) || !f || f->state == FLOW_FREE || seq & FLOW_OWNED)
+	if (!(record & INDEX_RECORD) || !c || !f || f->state == FLOW_FREE || seq & FLOW_OWNED)
+		return 0;
+	if (reason == DESTROY_EXPIRED && !table_long_expired(c, f, clock_ticks()))
 		return 0;
 	return flow_destroy(record, f, seq, reason);
 }

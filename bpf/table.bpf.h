@@ -450,6 +450,17 @@ static __always_inline bool table_expired(const struct datapath_config *c, const
 	return (__s32)idle > 0 && idle > table_timeout(c, f, state);
 }
 
+/*
+ * Expired for a tick at least. Who takes a record without a packet of its flow asks this: within
+ * the same tick as its expiry a packet on another processor may have found the flow alive, and be
+ * about to count.
+ */
+static __always_inline bool table_long_expired(const struct datapath_config *c,
+					       const struct flow *f, __u32 now)
+{
+	return table_expired(c, f, now - 1);
+}
+
 /* Takes the record over if it is still what the caller saw; it is then FLOW_OWNED, and his. */
 static __always_inline bool table_own(struct flow *f, __u32 record, __u16 seq)
 {
