@@ -9,7 +9,7 @@ import tree
 # folder: (patterns of quoted includes, patterns of forbidden system includes). Generated headers
 # (the skeleton, the embedded interface text) are named without a folder.
 RULES = {
-    "bpf/": ([r"bpf/", r"[a-z]+\.bpf\.h", r"shared/abi\.h"],
+    "bpf/": ([r"bpf/", r"[a-z-]+\.bpf\.h", r"shared/abi\.h"],
              r"^(?!linux/|bpf/bpf_|stdbool\.h|stddef\.h|stdint\.h)"),
     "shared/": ([r"shared/"], r"^(bpf/|systemd/)"),
     "ctl/": ([r"ctl/", r"lib/redirectd\.h", r"shared/"], r"^(bpf/|systemd/)"),
@@ -19,7 +19,9 @@ RULES = {
 }
 # jansson is for messages between the programs, not for the grammar.
 JANSSON = re.compile(r"^shared/(varlink|rule-json)[a-z-]*\.[ch]$")
-LIBBPF_FILES_MAX = 3
+# The loaded programs, with the skeleton; where they are attached; the ring buffer.
+DATAPATH = re.compile(r"^daemon/datapath(-[a-z]+)?\.[ch]$")
+LIBBPF = re.compile(r"^daemon/(datapath(-[a-z]+)?\.[ch]|attach\.c|events\.c)$")
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]+(?:"([^"]+)"|<([^>]+)>)', re.M)
 
 
@@ -38,14 +40,10 @@ def checks():
         for folder, (allowed, forbidden) in RULES.items():
             if path.startswith(folder):
                 yield f"includes of {path}", "\n".join(problems(path, allowed, forbidden))
-    with_libbpf = [f for f in tree.sources(".c", ".h") if f.startswith("daemon/")
-                   and re.search(r"#include <bpf/", tree.read(f))]
-    yield (f"libbpf in at most {LIBBPF_FILES_MAX} files of daemon/",
-           "" if len(with_libbpf) <= LIBBPF_FILES_MAX else "libbpf is used by " + " ".join(with_libbpf))
-    with_skeleton = [f for f in tree.sources(".c", ".h") if re.search(r'#include "[^"]*skel\.h"',
-                     tree.read(f)) and f.startswith("daemon/")]
-    yield ("the skeleton in at most one file of daemon/",
-           "" if len(with_skeleton) <= 1 else "the skeleton is used by " + " ".join(with_skeleton))
+    for what, pattern, places in (("libbpf", r"#include <bpf/", LIBBPF),
+                                  ("the skeleton", r'#include "[^"]*skel\.h"', DATAPATH)):
+        users = [f for f in tree.sources(".c", ".h") if f.startswith("daemon/") and re.search(pattern, tree.read(f))]
+        yield (f"who uses {what}", "\n".join(f"{f}: may not use {what}" for f in users if not places.match(f)))
 
 
 tree.report(checks())
