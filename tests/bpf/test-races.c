@@ -165,8 +165,9 @@ static void test_two_packets_of_an_end(void **state)
 
 /* ---- the sweep beside packets ---- */
 
-#define SWEPT_FLOWS 64
-#define SWEPT_TICKS 1
+#define SWEPT_FLOWS  64
+#define SWEPT_TICKS  1
+#define SWEPT_ROUNDS 40
 
 struct sweeper {
 	struct world *world;
@@ -223,20 +224,23 @@ static void test_sweep_beside_packets(void **state)
 	struct world *w = *state;
 	struct sweeper s = {.world = w};
 	struct shot shots[SWEPT_FLOWS];
-	unsigned sent = 0, rule = 0;
+	unsigned sent = 0, rule = 0, longest;
 	pthread_t thread;
 
 	datapath_config(w->datapath)->timeouts[FLOW_UDP_UNREPLIED] = SWEPT_TICKS;
+	/* In µs: until the sweep may have taken all of them. Ticks are as long as the kernel's HZ
+	 * has it. */
+	longest = 1000 * (unsigned)datapath_ticks_to_ms(w->datapath, SWEPT_TICKS + 4);
 	for (unsigned i = 0; i < SWEPT_FLOWS; i++) {
 		struct packet_spec client = udp4((uint16_t)(CLIENT_PORT + i), 5300);
 
 		shots[i] = shot_of(w, PROGRAM_IN, &client);
 	}
 	assert_int_equal(pthread_create(&thread, NULL, sweeper_main, &s), 0);
-	for (unsigned round = 0; round < 50; round++) {
+	for (unsigned round = 0; round < SWEPT_ROUNDS; round++) {
 		for (unsigned i = 0; i < 10 * SWEPT_FLOWS; i++, sent++)
 			assert_int_equal(fire(&shots[i % SWEPT_FLOWS]), 0);
-		usleep(random() % 300000); /* some ticks, fewer and more than flows live */
+		usleep((useconds_t)random() % longest);
 	}
 	atomic_store(&s.ended, true);
 	pthread_join(thread, NULL);
