@@ -6,6 +6,7 @@ import re
 import signal
 import socket
 import subprocess
+import time
 
 import pytest
 
@@ -370,6 +371,28 @@ class TestTimeouts:
                                         "redirect tcp 8080 to 80\n") as daemon, TcpEcho(pair.server, 80):
             assert tcp_ask(pair.client, Pair.SERVER6, 8080) == b"hello"
             eventually(lambda: daemon.flows() == [], "the flow is gone")
+
+    def test_expired_while_no_daemon_runs(self, pair):
+        """Killed, nothing is swept: the next packet of the same ports begins a new flow all the same, while one
+        whose time is not up goes on."""
+        config = "timeout udp 1s\nredirect udp 8080 to 80 name short\nredirect udp 8081 to 80 name long timeout udp 1h\n"
+        with Daemon(pair.server, config=config) as daemon, UdpEcho(pair.server, Pair.SERVER4, 80), \
+                pair.client.open_socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+            s.bind((Pair.CLIENT4, 44445))
+
+            def ask(port):
+                s.sendto(b"x", (Pair.SERVER4, port))
+                assert s.recv(20) == b"echo:x"
+            for port in (8080, 8081):
+                ask(port)
+            daemon.end(signal.SIGKILL)
+            time.sleep(3)  # of a flow's life; a test that lasts longer means the same
+            for port in (8080, 8081):
+                ask(port)
+            daemon.start()
+            counters = {name: daemon.rule(name)["counters"] for name in ("short", "long")}
+            assert counters["short"]["flows"] == 2 and counters["long"]["flows"] == 1
+            assert all(c["packets"] == 4 for c in counters.values())
 
     def test_same_client_port_again(self, pair):
         """A SYN on a closing tuple opens a new flow."""
