@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import socket
 
 import pytest
@@ -154,6 +155,34 @@ class TestCounters:
                                "all flows have ended")
             for one, other in zip(after["targets"], ended["targets"]):
                 assert other["counters"] == {**one["counters"], "active": 0}
+
+    def test_targets_that_come_and_go(self, net):
+        """What one has counted stays its own when others go or come, and when another daemon takes over."""
+        rule = "udp 5300 to {} name some balance random"
+
+        def counted(daemon):
+            return {t["ports"][0]: t["counters"]["flows"] for t in daemon.rule("some")["targets"]}
+
+        with Daemon(net.server, rule.format("91,92")) as daemon, contextlib.ExitStack() as stack:
+            for port in (91, 92, 93):
+                stack.enter_context(UdpEcho(net.server, Pair.SERVER4, port))
+            for _ in range(20):
+                udp_ask(net.client, Pair.SERVER4, 5300)
+            first = counted(daemon)
+            assert sum(first.values()) == 20 and all(first.values())
+            daemon.ctl("replace", "some", *rule.format("93,92").split())
+            assert counted(daemon) == {93: 0, 92: first[92]}
+            for _ in range(20):
+                udp_ask(net.client, Pair.SERVER4, 5300)
+            second = counted(daemon)
+            assert second[92] > first[92] and second[92] - first[92] + second[93] == 20
+            daemon.end(signal.SIGKILL)
+            daemon.rules = [rule.format("92,91,93")]
+            daemon.start()
+            third = counted(daemon)
+            assert (third[92], third[93]) == (second[92], second[93])
+            assert third[91] == 0, "it has come anew"
+            assert daemon.rule("some")["counters"]["flows"] == 40
 
     def test_refused_flows(self, net, daemon):
         """Datagrams of five clients' ports, of which the rate lets two through."""
