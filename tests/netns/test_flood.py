@@ -8,6 +8,7 @@ on the machine.
 
 import contextlib
 import glob
+import itertools
 import json
 import os
 import signal
@@ -26,6 +27,8 @@ ALL = os.environ.get("FLOOD_ALL") == "1"
 MANY, FEW = 10_000_000, 10_000_000 if ALL else 200_000
 TCP, UDP = 200, 50  # who are connected before
 DEFAULT_FLOWS_MAX = 262144
+FLOODS = list(itertools.product(("tcp", "udp"), (True, False), (65536, DEFAULT_FLOWS_MAX)))
+IN_FULL = (("tcp", True, 65536), ("udp", False, DEFAULT_FLOWS_MAX))
 RULE = "tcp+udp 8080-8081 to 80-81 name web"
 # Behind the datapath most of the flood is dropped, so that answering it does not take most of the
 # time; one packet of 16 reaches the service and is answered.
@@ -194,14 +197,10 @@ def site():
 class TestRedirect:
     """`kind` floods the port of a rule that has clients; TCP's at the service's own port."""
 
-    @pytest.mark.parametrize("flows_max", [65536, DEFAULT_FLOWS_MAX])
-    @pytest.mark.parametrize("alive", [True, False], ids=["alive", "dead"])
-    @pytest.mark.parametrize("kind", ["tcp", "udp"])
+    @pytest.mark.parametrize("kind,alive,flows_max", [c for c in FLOODS if ALL or c in IN_FULL or c[2] == 65536],
+                             ids=lambda v: {True: "alive", False: "dead"}[v] if isinstance(v, bool) else None)
     def test_flood(self, net, kind, alive, flows_max):
-        in_full = (kind, alive, flows_max) in (("tcp", True, 65536), ("udp", False, DEFAULT_FLOWS_MAX))
-        count = MANY if in_full else FEW
-        if not (ALL or in_full or flows_max == 65536):
-            pytest.skip("with FLOOD_ALL=1 only, for the time that it takes")
+        count = MANY if (kind, alive, flows_max) in IN_FULL else FEW
         with net.server.listen("::", 81, 2), Service(net.server, 80), \
                 Daemon(net.server, config=f"flows-max {flows_max}\nredirect {RULE}\n") as daemon, \
                 Crowd(net.client, Pair.SERVERS, 8080, TCP, UDP) as crowd:
