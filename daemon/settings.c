@@ -16,7 +16,8 @@
 #define GENERATIONS_REACH 0x4000
 #define GENERATIONS_CHECK 0x1000 /* how often that is looked at */
 
-#define CLOCKS_APART 4 /* ticks: what is lost in rounding, and what the packets' clock is ahead */
+#define CLOCKS_APART                                                                               \
+	8 /* ticks: rounding, a tick that has begun, and how far the packets' clock is ahead */
 
 static const uint8_t policies[] = {
 	[RULE_ON_CHANGE_KEEP] = POLICY_KEEP,
@@ -68,8 +69,8 @@ void settings_change(struct apply *a, const struct changes *edits)
 			continue;
 		s = &settings[c->before->id];
 		s->policy = policies[rule_of(c)->on_change];
-		s->deadline =
-			now + datapath_ticks_from_seconds(a->datapath, rule_of(c)->drain_seconds);
+		s->deadline = now + CLOCKS_APART +
+			      datapath_ticks_from_seconds(a->datapath, rule_of(c)->drain_seconds);
 		__atomic_store_n(&s->changed, generation, __ATOMIC_RELEASE);
 	}
 }
