@@ -216,7 +216,8 @@ class TestNothingIsLost:
                 before = seen
             eventually(lambda: daemon.rule("short")["counters"]["active"] == 0, "all have expired")
             counters = daemon.rule("short")["counters"]
-            assert counters == {"packets": 720, "bytes": expected, "flows": 360, "active": 0}
+            assert counters == {"packets": 720, "bytes": expected, "flows": 360, "active": 0,
+                                "refused": 0}
             eventually(lambda: daemon.json("stats")["flows"]["expired"] == 360, "all are swept")
             assert daemon.rule("short")["counters"] == counters
 
@@ -237,4 +238,4 @@ class TestNothingIsLost:
                 assert not programs or tcx_programs(quiet_line.gateway, "out", "ingress") != programs
             expected, flows = expected + self.ask(quiet_line, echo, 20), flows + 20
             assert daemon.rule("kept")["counters"] == {"packets": 2 * flows, "bytes": expected, "flows": flows,
-                                                       "active": flows}
+                                                       "active": flows, "refused": 0}

@@ -5,7 +5,7 @@ import contextlib
 
 import pytest
 
-from netns import Namespace, Pair, veth
+from netns import Namespace, Pair, eventually, veth
 from peers import TcpEcho, UdpEcho, receive, tcp_ask, tcp_refused, udp_ask, udp_refused
 from redirectd import Daemon
 
@@ -83,6 +83,7 @@ class TestListen:
         rules("tcp 8080 to 81")
         pair.server.run("ip", "address", "replace", "192.0.2.77/24", "dev", "eth0")
         with services(pair.server, 81):
+            eventually(lambda: not tcp_refused(pair.client, "192.0.2.77", 8080), "the daemon has heard of it")
             assert ask_who(pair.client, "192.0.2.77", 8080) == b"1"
 
 
