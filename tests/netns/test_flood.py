@@ -28,7 +28,7 @@ MANY, FEW = 10_000_000, 10_000_000 if ALL else 200_000
 TCP, UDP = 200, 50  # who are connected before
 DEFAULT_FLOWS_MAX = 262144
 FLOODS = list(itertools.product(("tcp", "udp"), (True, False), (65536, DEFAULT_FLOWS_MAX)))
-IN_FULL = (("tcp", True, 65536), ("udp", False, DEFAULT_FLOWS_MAX))
+IN_FULL = (("tcp", True, 65536), ("tcp", False, 65536), ("udp", True, 65536), ("udp", False, DEFAULT_FLOWS_MAX))
 RULE = "tcp+udp 8080-8081 to 80-81 name web"
 # Behind the datapath most of the flood is dropped, so that answering it does not take most of the
 # time; one packet of 16 reaches the service and is answered.
