@@ -34,12 +34,6 @@ static int make_world(void **state)
 	return 0;
 }
 
-static int free_world(void **state)
-{
-	world_free(*state);
-	return 0;
-}
-
 static void run(struct world *w, enum oracle_hook hook, const struct packet_spec *spec,
 		struct outcome *out)
 {
@@ -718,7 +712,7 @@ static void test_rules_removed(void **state)
 	expect(*state, ORACLE_IN, &tcp, tcp.sport, 8080);
 }
 
-#define TEST(function) cmocka_unit_test_setup_teardown(function, make_world, free_world)
+#define TEST(function) cmocka_unit_test_setup_teardown(function, make_world, world_teardown)
 
 int main(void)
 {
@@ -736,9 +730,9 @@ int main(void)
 		TEST(test_flood),
 		TEST(test_full_of_established),
 		cmocka_unit_test_setup_teardown(test_flood_of_source_ports, make_snat_world,
-						free_world),
+						world_teardown),
 		cmocka_unit_test_setup_teardown(test_index_has_room, make_unlucky_world,
-						free_world),
+						world_teardown),
 		TEST(test_expired_reply),
 		TEST(test_expired_original),
 		TEST(test_sweep),

@@ -61,12 +61,6 @@ static int make_world(void **state)
 	return 0;
 }
 
-static int free_world(void **state)
-{
-	world_free(*state);
-	return 0;
-}
-
 /* ---- one error ---- */
 
 /* An error, and the packet that it is about, as the hook sees it and as its receiver sent it. */
@@ -735,5 +729,5 @@ int main(void)
 
 	if (skip)
 		return skip;
-	return cmocka_run_group_tests_name("icmp", tests, make_world, free_world);
+	return cmocka_run_group_tests_name("icmp", tests, make_world, world_teardown);
 }

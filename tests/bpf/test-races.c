@@ -40,12 +40,6 @@ static int make_world(void **state)
 	return 0;
 }
 
-static int free_world(void **state)
-{
-	world_free(*state);
-	return 0;
-}
-
 /* One packet through one program; from any thread. */
 struct shot {
 	int program;
@@ -252,7 +246,7 @@ static void test_sweep_beside_packets(void **state)
 	assert_int_equal(counted_packets(w, rule), sent);
 }
 
-#define TEST(function) cmocka_unit_test_setup_teardown(function, make_world, free_world)
+#define TEST(function) cmocka_unit_test_setup_teardown(function, make_world, world_teardown)
 
 int main(void)
 {

@@ -44,12 +44,6 @@ static int make_world(void **state)
 	return 0;
 }
 
-static int free_world(void **state)
-{
-	world_free(*state);
-	return 0;
-}
-
 /* Builds, passes, and makes sure of the outcome beyond equality with the oracle's. */
 static void pass(struct world *w, enum oracle_hook hook, const struct packet_spec *spec,
 		 uint16_t sport, uint16_t dport)
@@ -488,5 +482,5 @@ int main(void)
 
 	if (skip)
 		return skip;
-	return cmocka_run_group_tests_name("redirect", tests, make_world, free_world);
+	return cmocka_run_group_tests_name("redirect", tests, make_world, world_teardown);
 }

@@ -42,12 +42,6 @@ static int make_world(void **state)
 	return 0;
 }
 
-static int free_world(void **state)
-{
-	world_free(*state);
-	return 0;
-}
-
 /* ---- flows, and packets of them ---- */
 
 struct flow_kind {
@@ -555,7 +549,7 @@ static void test_under_packets(void **state)
 	assert_int_equal(flows_count(w->datapath), THREAD_FLOWS);
 }
 
-#define TEST(function) cmocka_unit_test_setup_teardown(function, make_world, free_world)
+#define TEST(function) cmocka_unit_test_setup_teardown(function, make_world, world_teardown)
 
 int main(void)
 {

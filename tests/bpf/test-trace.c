@@ -47,12 +47,6 @@ static int make_world(void **state)
 	return 0;
 }
 
-static int free_world(void **state)
-{
-	world_free(*state);
-	return 0;
-}
-
 /* ---- everything that a trace must leave as it is ---- */
 
 struct snapshot {
@@ -414,7 +408,7 @@ static void test_generation(void **state)
 	assert_comes_true(w, w->interface, &udp, &a);
 }
 
-#define TEST(function) cmocka_unit_test_setup_teardown(function, make_world, free_world)
+#define TEST(function) cmocka_unit_test_setup_teardown(function, make_world, world_teardown)
 
 int main(void)
 {

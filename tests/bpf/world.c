@@ -170,6 +170,12 @@ void world_free(struct world *w)
 	free(w);
 }
 
+int world_teardown(void **state)
+{
+	world_free(*state);
+	return 0;
+}
+
 static void to_mapped(const char *text, __be32 ret[4])
 {
 	if (strchr(text, ':')) {

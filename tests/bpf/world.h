@@ -32,6 +32,8 @@ int world_skip_code(void);
 /* Makes it; fails the test with what went wrong. `rules` ends with NULL. */
 struct world *world_new(const char *const *rules, uint32_t flows_max);
 void world_free(struct world *w);
+/* For cmocka: frees the world that is the test's state. */
+int world_teardown(void **state);
 
 /* Other rules in place of the former; their flows stay. */
 void world_apply(struct world *w, const char *const *rules);
