@@ -10,7 +10,7 @@ import subprocess
 from netns import eventually, stop
 
 Count = collections.namedtuple("Count", "packets bytes")
-Packet = collections.namedtuple("Packet", "protocol src sport dst dport length")
+Packet = collections.namedtuple("Packet", "protocol src sport dst dport length syn")
 
 
 class Capture:
@@ -58,7 +58,7 @@ class Capture:
 
 
 def parse(data):
-    """Packets of a pcap file with Ethernet headers; length is that of IP."""
+    """Packets of a pcap file with Ethernet headers; length is that of IP, syn says whether that flag is set."""
     order = "<" if data[:4] in (b"\xd4\xc3\xb2\xa1", b"\x4d\x3c\xb2\xa1") else ">"
     at = 24
     while at < len(data):
@@ -85,4 +85,5 @@ def parse_frame(frame):
         return None
     sport, dport = struct.unpack_from("!HH", ip, header)
     src, dst = (str(ipaddress.ip_address(a)) for a in addresses)
-    return Packet({6: "tcp", 17: "udp"}[protocol], src, sport, dst, dport, length)
+    syn = protocol == 6 and bool(ip[header + 13] & 2)
+    return Packet({6: "tcp", 17: "udp"}[protocol], src, sport, dst, dport, length, syn)
