@@ -37,6 +37,13 @@ def page(net, tmp_path_factory):
         yield net
 
 
+def receive_buffer_errors(ns):
+    """Datagrams for which a socket of the namespace had no room, of both families."""
+    v4 = [line.split() for line in ns.run("cat", "/proc/net/snmp").stdout.splitlines() if line.startswith("Udp:")]
+    v6 = dict(line.split() for line in ns.run("cat", "/proc/net/snmp6").stdout.splitlines())
+    return int(dict(zip(*v4))["RcvbufErrors"]) + int(v6["Udp6RcvbufErrors"])
+
+
 class TestRedirect:
     @BOTH
     def test_curl_nginx(self, page, server):
@@ -128,7 +135,11 @@ class TestRedirect:
     @pytest.mark.parametrize("options", [[], ["-R"], ["-u", "-b", "50M", "-l", "1200"]],
                              ids=["tcp", "tcp-reverse", "udp"])
     def test_iperf3(self, net, server, options):
-        """iperf3 opens a control and a data flow to the same port; both go through."""
+        """iperf3 opens a control and a data flow to the same port; both go through.
+
+        Nothing is lost but what iperf3's server did not read in time.
+        """
+        unread = receive_buffer_errors(net.server)
         daemon = net.server.popen("iperf3", "-s", "-1", "-p", "5201", stdout=-3)
         net.server.wait_listening(5201)
         report = json.loads(net.client.run("iperf3", "-J", "-c", server, "-p", "6000", "-t", "1",
@@ -138,7 +149,7 @@ class TestRedirect:
         total = report["end"]["sum" if "-u" in options else "sum_received"]
         assert total["bytes"] > 1 << 20
         if "-u" in options:
-            assert total["lost_packets"] * 100 <= total["packets"]
+            assert total["lost_packets"] <= receive_buffer_errors(net.server) - unread
 
     @BOTH
     def test_half_closed_connection(self, net, server):
