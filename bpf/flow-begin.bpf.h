@@ -23,7 +23,7 @@
 
 /* A flow to where the packet goes already; what a rule makes of it comes afterwards. */
 static __always_inline void flow_fill(struct flow *f, const struct packet *p, __u32 rule,
-				      const struct datapath_config *c, __u32 ifindex)
+				      __u32 ifindex)
 {
 	__u32 now = clock_ticks();
 
@@ -43,7 +43,7 @@ static __always_inline void flow_fill(struct flow *f, const struct packet *p, __
 	f->reply.bytes = 0;
 	f->flags = p->tuple.kind;
 	f->rule = rule;
-	f->generation = c->generation;
+	f->generation = p->rules;
 	f->origin = FLOW_ORIGIN(ifindex, 0);
 	f->created = now;
 	f->state = p->tuple.kind & FLOW_UDP ? FLOW_UDP_UNREPLIED : tcp_first_state(p->tcp_flags);
@@ -186,7 +186,7 @@ static __always_inline __u32 flow_make(struct __sk_buff *skb, const struct datap
 {
 	__u32 r;
 
-	flow_fill(f, p, a->rule, c, skb->ifindex);
+	flow_fill(f, p, a->rule, skb->ifindex);
 	if (!target_choose(action, a, f, &p->tuple)) {
 		table_release(f);
 		return FLOW_REFUSED(REASON_NO_MATCH);
@@ -271,7 +271,7 @@ static __always_inline bool flow_passed(struct __sk_buff *skb, struct cpu_counte
  * The current packet has no flow and its port has rules: finds the rule and makes the flow. Returns
  * the record, or FLOW_REFUSED() with the reason not to translate.
  */
-__noinline __u32 flow_begin(struct __sk_buff *skb, __u32 port)
+__noinline __u32 flow_begin(struct __sk_buff *skb)
 {
 	struct datapath_config *c = config_get();
 	struct cpu_counters *counts = counters_get();
@@ -285,7 +285,7 @@ __noinline __u32 flow_begin(struct __sk_buff *skb, __u32 port)
 	if (flow_passed(skb, counts))
 		return FLOW_REFUSED(REASON_UNRELATED);
 	p = &scratch_of(counts)->packet;
-	action = rule_find(skb->ifindex, port);
+	action = rule_find(skb->ifindex);
 	a = rule_action(action);
 	if (!a || !a->rule)
 		return FLOW_REFUSED(REASON_NO_MATCH);
@@ -349,7 +349,7 @@ static __always_inline __u32 flow_make_direct(struct __sk_buff *skb,
 					      const struct packet *p, __u32 stage, __u32 record,
 					      struct flow *f)
 {
-	flow_fill(f, p, 0, c, skb->ifindex);
+	flow_fill(f, p, 0, skb->ifindex);
 	if (stage == STAGE_OUT)
 		f->flags |= FLOW_LOCAL;
 	return flow_enter(skb, record, f);

@@ -41,11 +41,9 @@ enum flow_verdict {
 };
 
 /* Holds a flow against the rules, which ask for a packet of its original direction. */
-static __always_inline enum flow_verdict flow_hold(const struct datapath_config *c,
-						   const struct flow *f, const struct packet *p,
-						   __u32 ifindex)
+static __always_inline enum flow_verdict flow_hold(const struct flow *f, __u32 ifindex)
 {
-	__u32 action = rule_find(ifindex, rule_port(c, f->flags & FLOW_UDP, p->tuple.dport));
+	__u32 action = rule_find(ifindex);
 	struct action *a = rule_action(action);
 
 	if (flow_lost_source(f, a))
@@ -64,22 +62,21 @@ static __always_inline enum flow_verdict flow_hold(const struct datapath_config 
 __noinline __u32 flow_hold_record(__u32 record, __u32 direction, __u32 ifindex)
 {
 	struct cpu_counters *counts = counters_get();
-	struct datapath_config *c = config_get();
 	struct flow *f = table_record(record);
 	struct tuple *t, *kept;
 	__u32 verdict;
 
-	if (!c || !counts || !f)
+	if (!counts || !f)
 		return FLOW_RIGHT;
 	t = &scratch_of(counts)->packet.tuple;
 	kept = &scratch_of(counts)->key;
 	if (direction == DIRECTION_ORIGINAL)
-		return flow_hold(c, f, &scratch_of(counts)->packet, ifindex);
+		return flow_hold(f, ifindex);
 	*kept = *t;
 	__builtin_memcpy(t->saddr, f->original.saddr, 16);
 	__builtin_memcpy(t->daddr, f->original.daddr, 16);
 	t->ports = table_ports(&f->original);
-	verdict = flow_hold(c, f, &scratch_of(counts)->packet, FLOW_IFINDEX(f->origin));
+	verdict = flow_hold(f, FLOW_IFINDEX(f->origin));
 	*t = *kept;
 	return verdict;
 }
@@ -130,7 +127,7 @@ static __always_inline __u32 flow_outlived_by(const struct datapath_config *c,
 	if (found->direction == DIRECTION_ORIGINAL && p->protocol == IPPROTO_TCP &&
 	    tcp_may_reopen(f->state, p->tcp_flags))
 		return DESTROY_REOPENED;
-	if (f->generation != (__u16)c->generation && !table_is_own(f))
+	if (f->generation != (__u16)p->rules && !table_is_own(f))
 		return flow_changed_by(c, found, ifindex, now);
 	return FLOW_LIVES;
 }

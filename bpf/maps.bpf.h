@@ -40,10 +40,18 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 4 * RULE_COUNT);
+	__uint(max_entries, MATCH_COUNT);
 	__type(key, struct match_key);
-	__type(value, __u32); /* action */
+	__type(value, __u32); /* binding */
 } matches SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, BINDING_COUNT);
+	__type(key, __u32);
+	__type(value, struct binding);
+} bindings SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

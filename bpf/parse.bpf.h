@@ -59,6 +59,7 @@ struct packet {
 	__u32 count;	 /* packets on the wire: a GSO packet stands for its segments */
 	__u32 bytes;	 /* their IP length together */
 	__u32 fragment;	 /* identification of a fragment, first or later */
+	__u32 rules;	 /* rule_generation() before any was looked at */
 	__u8 tcp_flags;
 	__u8 protocol;
 	__u8 first_fragment; /* more follow, so lengths inside speak of the whole datagram */

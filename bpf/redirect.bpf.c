@@ -146,7 +146,7 @@ static __always_inline int begin(struct __sk_buff *skb, const struct datapath_co
 		return unrelated(skb, c, counts,
 				 port & PORT_SHAPE ? REASON_STRAY : REASON_UNRELATED, STAGE_IN);
 	if (port & PORT_SHAPE)
-		record = flow_begin(skb, port);
+		record = flow_begin(skb);
 	if ((record == FLOW_REFUSED(REASON_UNRELATED) || record == FLOW_REFUSED(REASON_NO_MATCH)) &&
 	    flow_may_be_direct(c, p, port))
 		record = flow_begin_direct(skb, STAGE_IN, record);
@@ -178,8 +178,8 @@ static __always_inline enum claim claim(const struct datapath_config *c, const s
 
 	switch (reason) {
 	case FLOW_LIVES:
-		if (f->generation != (__u16)c->generation)
-			f->generation = c->generation;
+		if (f->generation != (__u16)p->rules)
+			f->generation = p->rules;
 		return CLAIM_LIVES;
 	case FLOW_LIVES_ON:
 		return CLAIM_LIVES;
@@ -234,8 +234,9 @@ static __always_inline int ingress(struct __sk_buff *skb, bool ethernet)
 	if (r != PARSE_OK)
 		return other(skb, c, counts, r, STAGE_IN, ethernet);
 
-	port = rule_port(c, p->protocol == IPPROTO_UDP, p->tuple.dport);
-	reply_port = rule_port(c, p->protocol == IPPROTO_UDP, p->tuple.sport);
+	p->rules = rule_generation(c);
+	port = rule_port(c->bank, p->protocol == IPPROTO_UDP, p->tuple.dport);
+	reply_port = rule_port(c->bank, p->protocol == IPPROTO_UDP, p->tuple.sport);
 	marked = port & (PORT_SHAPE | PORT_LISTEN) || reply_port & PORT_REPLY_IN;
 	if (!marked && !flow_may_be_direct(c, p, port))
 		return unrelated(skb, c, counts, REASON_UNRELATED, STAGE_IN);
@@ -273,8 +274,9 @@ static __always_inline int egress(struct __sk_buff *skb, bool ethernet)
 	if (r != PARSE_OK)
 		return other(skb, c, counts, r, STAGE_OUT, ethernet);
 
-	port = rule_port(c, p->protocol == IPPROTO_UDP, p->tuple.dport);
-	if (!(rule_port(c, p->protocol == IPPROTO_UDP, p->tuple.sport) & PORT_REPLY_OUT) &&
+	p->rules = rule_generation(c);
+	port = rule_port(c->bank, p->protocol == IPPROTO_UDP, p->tuple.dport);
+	if (!(rule_port(c->bank, p->protocol == IPPROTO_UDP, p->tuple.sport) & PORT_REPLY_OUT) &&
 	    !(port & PORT_SNAT_OUT))
 		return leave(counts, REASON_UNRELATED);
 	now = clock_ticks();
@@ -406,6 +408,26 @@ int migrate(struct __sk_buff *skb)
 			done += migrate_merge(item.record);
 	}
 	return done;
+}
+
+/*
+ * Not attached: gives a match another binding, where it is. A system call would give it another
+ * place in memory, and its own at once to the next match, whoever is reading it. Returns 1 if there
+ * is such a match.
+ */
+SEC("tc")
+int bind_match(struct __sk_buff *skb)
+{
+	struct match_bound bound;
+	__u32 *binding;
+
+	if (bpf_skb_load_bytes(skb, SWEEP_OFFSET, &bound, sizeof(bound)) < 0)
+		return 0;
+	binding = bpf_map_lookup_elem(&matches, &bound.key);
+	if (!binding)
+		return 0;
+	*binding = bound.binding;
+	return 1;
 }
 
 /*

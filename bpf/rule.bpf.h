@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Which rule takes a packet: port table, then the port's shapes from the most specific on, then
- * one hash lookup a shape. Only packets without a flow come here, established ones never.
+ * one hash lookup a shape, and what the rule found there does. Only packets without a flow come
+ * here, established ones never.
  */
 #pragma once
 
@@ -16,12 +17,23 @@
 #include "parse.bpf.h"
 #include "stats.bpf.h"
 
-static __always_inline __u32 rule_port(const struct datapath_config *c, bool udp, __be16 port)
+#define RULE_TRIES 4 /* changes of rules in the time of one search */
+
+/* Of the rules that are read from here on, or older. */
+static __always_inline __u32 rule_generation(const struct datapath_config *c)
+{
+	__u32 generation = *(const volatile __u32 *)&c->generation;
+
+	barrier();
+	return generation;
+}
+
+static __always_inline __u32 rule_port(__u32 bank, bool udp, __be16 port)
 {
 	__u32 key = PORT_INDEX(udp, bpf_ntohs(port));
 	struct port_entry *e = bpf_map_lookup_elem(&ports, &key);
 
-	return e ? e->bank[c->bank & 1] : 0;
+	return e ? e->bank[bank & 1] : 0;
 }
 
 static __always_inline bool rule_is_local(const __be32 addr[4])
@@ -53,13 +65,19 @@ static __always_inline void rule_mask(__be32 to[4], const __be32 from[4], __u32 
 	}
 }
 
-_Static_assert(SHAPE_INTERFACE == 1, "rule_find() multiplies by it");
+static __always_inline __u32 rule_bound(__u32 binding, __u32 bank)
+{
+	struct binding *b = bpf_map_lookup_elem(&bindings, &binding);
 
-/* The action id of the rule that takes the current packet, or 0. `port`: rule_port()'s answer. */
-__noinline __u32 rule_find(__u32 ifindex, __u32 port)
+	return b ? b->action[bank & 1] : 0;
+}
+
+_Static_assert(SHAPE_INTERFACE == 1, "rule_look() multiplies by it");
+
+/* rule_find() in one bank, from a port's first shape on. */
+__noinline __u32 rule_look(__u32 ifindex, __u32 id, __u32 bank)
 {
 	struct packet *p = packet_current();
-	__u32 id = port & PORT_SHAPE;
 	struct tuple *t;
 	__u32 unmet;
 
@@ -74,7 +92,7 @@ __noinline __u32 rule_find(__u32 ifindex, __u32 port)
 	for (int i = 0; i < SHAPE_CHAIN_MAX; i++) {
 		struct match_key key;
 		struct shape *s;
-		__u32 *action;
+		__u32 *binding, action;
 
 		if (!id)
 			return 0;
@@ -85,16 +103,45 @@ __noinline __u32 rule_find(__u32 ifindex, __u32 port)
 		id = s->next;
 		if (s->flags & unmet)
 			continue;
-		if (s->action)
-			return s->action;
+		if (s->binding) {
+			action = rule_bound(s->binding, bank);
+			if (action)
+				return action;
+			continue;
+		}
 		key.ifindex = ifindex * (s->flags & SHAPE_INTERFACE);
 		rule_mask(key.daddr, t->daddr, s->dst_length);
 		rule_mask(key.saddr, t->saddr, s->src_length);
-		action = bpf_map_lookup_elem(&matches, &key);
+		binding = bpf_map_lookup_elem(&matches, &key);
+		action = binding ? rule_bound(*binding, bank) : 0;
 		if (action)
-			return *action;
+			return action;
 	}
 	return 0;
+}
+
+/*
+ * The action id of the rule that takes the current packet, by its destination port, or 0. Once a
+ * bank is not in use any more it is brought up to date: who was still looking at it looks again.
+ */
+__noinline __u32 rule_find(__u32 ifindex)
+{
+	struct datapath_config *c = config_get();
+	struct packet *p = packet_current();
+	__u32 action = 0;
+
+	if (!c || !p)
+		return 0;
+	for (int i = 0; i < RULE_TRIES; i++) {
+		__u32 generation = rule_generation(c), bank = c->bank;
+		__u32 port = rule_port(bank, p->tuple.kind & FLOW_UDP, p->tuple.dport);
+
+		action = rule_look(ifindex, port & PORT_SHAPE, bank);
+		barrier();
+		if (rule_generation(c) == generation)
+			break;
+	}
+	return action;
 }
 
 static __always_inline struct action *rule_action(__u32 id)

@@ -40,7 +40,7 @@ __noinline __u32 trace_begin(struct __sk_buff *skb, __u32 port)
 	if (p->protocol == IPPROTO_TCP && !tcp_may_begin(p->tcp_flags))
 		return port & PORT_SHAPE ? FLOW_REFUSED(REASON_STRAY) : r;
 	if (port & PORT_SHAPE && !flow_passed(skb, counts)) {
-		action = rule_find(skb->ifindex, port);
+		action = rule_find(skb->ifindex);
 		a = rule_action(action);
 		r = a && a->rule ? flow_make(skb, c, p, action, a, TABLE_TRIAL, f)
 				 : FLOW_REFUSED(REASON_NO_MATCH);
@@ -162,10 +162,11 @@ static __always_inline int trace_packet(struct __sk_buff *skb)
 	scratch_of(counts)->gone = 0;
 	f->rule = 0;
 	t.reason = parse_packet(skb, true, p);
+	p->rules = rule_generation(c);
 	udp = p->protocol == IPPROTO_UDP;
 	if (t.reason == PARSE_OK)
-		trace_find(skb, c, counts, rule_port(c, udp, p->tuple.dport),
-			   rule_port(c, udp, p->tuple.sport), &t);
+		trace_find(skb, c, counts, rule_port(c->bank, udp, p->tuple.dport),
+			   rule_port(c->bank, udp, p->tuple.sport), &t);
 	trace_write_stages(skb, t.record);
 	f = table_record(t.record);
 	if (!f || bpf_skb_store_bytes(skb, 0, &t, offsetof(struct trace_answer, flow), 0) < 0 ||

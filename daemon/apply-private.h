@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The inside of apply.c (transactions, what is left over), chain.c (from rules to what a port's
- * packets look up), action.c (what becomes of them) and marks.c (which packets look at all).
+ * The inside of apply.c (transactions), garbage.c (what is left over), adopt.c (of a former
+ * daemon), part.c and chain.c (from rules to what a port's packets look up), edit.c (small changes
+ * of that), action.c (what becomes of packets), settings.c (and of flows) and marks.c (which
+ * packets look at all).
  */
 #pragma once
 
@@ -14,7 +16,8 @@ struct compiled {
 	struct rule *rule;   /* a copy */
 	uint32_t *ifindexes; /* sorted as named; n 0: every interface */
 	size_t n_ifindexes;
-	bool waits; /* names interfaces, none of which is there */
+	bool waits;	  /* names interfaces, none of which is there */
+	uint32_t binding; /* 0: it takes no packets */
 	uint32_t action;
 	uint8_t numbers[RULE_TARGETS_MAX]; /* of its targets, for the datapath */
 };
@@ -33,6 +36,7 @@ struct port_part {
 
 enum garbage_kind {
 	GARBAGE_SHAPE,
+	GARBAGE_BINDING,
 	GARBAGE_ACTION,
 	GARBAGE_BALANCE,
 	GARBAGE_MATCH,
@@ -40,7 +44,7 @@ enum garbage_kind {
 struct garbage {
 	enum garbage_kind kind;
 	uint64_t since_ns;
-	uint32_t id;
+	uint32_t id; /* of a match: its binding; with another it is in use again */
 	struct match_key key;
 };
 
@@ -53,6 +57,7 @@ struct garbage_list {
 /* The matches in use, by shape: lists in one array. */
 struct match_node {
 	struct match_key key;
+	uint32_t binding;
 	uint32_t next; /* 1 + place of the next one; 0: none */
 };
 struct match_lists {
@@ -72,6 +77,17 @@ struct id_set {
 	uint32_t size, next;
 };
 
+/* What becomes of a rule. */
+struct step {
+	uint32_t id;
+	struct compiled *before, *after; /* NULL: none; owned are `after`, then what was before */
+};
+struct steps {
+	struct step *items;
+	size_t n, allocated;
+	bool made;
+};
+
 struct apply {
 	struct datapath *datapath;
 	struct compiled **compiled; /* RULE_COUNT, by id; NULL: none */
@@ -79,9 +95,12 @@ struct apply {
 	size_t n_spans, spans_allocated;
 	uint32_t *span_at; /* RULE_COUNT: 1 + place in `spans`; 0: the rule takes no packets */
 	bool started;	   /* false: ports may hold what a former daemon wrote */
-	struct id_set shapes, actions;
-	/* SHAPE_COUNT: the rank of a shape in use; how many ports have the chain that it begins. */
-	uint32_t *shape_ranks, *chain_ports;
+	struct id_set shapes, bindings, actions;
+	uint32_t *shape_ranks; /* SHAPE_COUNT: those of shapes in use */
+	/* By a chain's first shape: how many ports have it, and how many rules they have at least.
+	 */
+	uint32_t *chain_ports, *chain_rules;
+	bool *chain_covers; /* SHAPE_COUNT: some rule is hidden by one of a narrower range */
 	struct garbage_list garbage;
 	uint32_t *former; /* RULE_COUNT: the action that a former daemon wrote for a rule */
 	uint32_t settings_generation; /* when `changed` of all rules was last looked at */
@@ -95,13 +114,38 @@ struct apply {
 	uint64_t marks_since_ns;
 };
 
+/* garbage.c */
+#define GARBAGE_MUCH 65536   /* a change does not wait for the next tick to collect it */
 uint64_t apply_now_ns(void); /* CLOCK_MONOTONIC */
 int apply_garbage_add(struct garbage_list *l, enum garbage_kind kind, uint32_t id,
 		      const struct match_key *key);
+void garbage_dispose(struct apply *a, const struct garbage *g);
+void garbage_collect(struct apply *a); /* what has been left long enough */
+int apply_id_set_new(struct id_set *s, uint32_t size);
 /* An id that is free, and used from now on; 0: none is left. */
 uint32_t apply_take_id(struct id_set *s);
+/* adopt.c: notes what is there, as garbage. */
+int adopt_former(struct apply *a);
+
 /* Disabled rules and those that wait for an interface take no packet. */
 bool apply_rule_active(const struct compiled *c);
+/* The rule comes to ports or leaves some: more than what it does there changes. */
+bool step_moves(const struct step *s);
+
+/* part.c: what one rule contributes to one port: a shape, and a key within it. */
+struct part {
+	const struct compiled *from;
+	uint32_t rank; /* higher is more specific */
+	uint8_t flags, dst_length, src_length;
+	struct match_key key; /* without the shape */
+};
+size_t part_count(const struct compiled *c); /* each interface with each source; at least 1 */
+void part_get(const struct compiled *c, size_t i, struct part *ret);
+bool part_has_key(const struct part *p); /* else the shape says it all */
+bool part_same_place(const struct compiled *a, const struct compiled *b);
+int part_compare_shape(const struct part *a, const struct part *b);
+/* For qsort(): by shape, most specific first; then by key; the narrower range first. */
+int part_compare(const void *left, const void *right);
 
 /*
  * Writes chains for some ports, in ascending order, where no packet looks yet, and their first
@@ -111,15 +155,20 @@ bool apply_rule_active(const struct compiled *c);
 int chain_compile_ports(struct apply *a, const struct compiled *const *rules, size_t n,
 			const struct port_part *ports, size_t n_ports, uint32_t *chains,
 			struct diag *diag);
-/*
- * Gives a rule's ports the rule where that takes one write: a match more for a shape that they
- * have. 1: it is in force; 0: it is not as simple as that; or an error.
- */
-int chain_extend(struct apply *a, const struct compiled *c);
 /* Leaves a chain, which no new packet sees any more, to be reclaimed with its matches. */
 int chain_leave(struct apply *a, uint32_t first);
 /* The matches just written are in use. */
 int chain_keep_matches(struct apply *a);
+/* Leaves one match of a chain that goes on. */
+void chain_leave_match(struct apply *a, const struct match_key *key, uint32_t binding);
+
+/*
+ * Writes what comes into the chains that there are, if that and what leaves them is all that the
+ * moving steps change. 1: so it is, and edit_finish() belongs behind the flip; 0: chains have to be
+ * made anew; or an error. Takes back what it wrote in vain.
+ */
+int edit_write(struct apply *a, const struct steps *s);
+void edit_finish(struct apply *a, const struct steps *s);
 
 /*
  * Writes an action for a rule, as chain_compile_ports() does chains. `before` is what the rule was;

@@ -1,103 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* Transactions on the rule maps: what changes, banks, and what is left over. */
+/* Transactions on the rule maps: what changes, and banks. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "daemon/apply-private.h"
 #include "daemon/changes.h"
 #include "daemon/datapath.h"
-
-#define GRACE_NS	1000000000ULL /* no packet is under way for as long */
-#define GARBAGE_AT_ONCE 32768	      /* so that others get their turn */
-#define GARBAGE_MUCH	65536	      /* a change does not wait for the next tick to collect it */
-
-uint64_t apply_now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000ULL + t.tv_nsec;
-}
-
-int apply_garbage_add(struct garbage_list *l, enum garbage_kind kind, uint32_t id,
-		      const struct match_key *key)
-{
-	struct garbage *more;
-
-	if (l->n == l->allocated) {
-		more = reallocarray(l->items, l->allocated ? 2 * l->allocated : 64, sizeof(*more));
-		if (!more)
-			return -ENOMEM;
-		l->items = more;
-		l->allocated = l->allocated ? 2 * l->allocated : 64;
-	}
-	more = &l->items[l->n++];
-	memset(more, 0, sizeof(*more));
-	more->kind = kind;
-	more->since_ns = apply_now_ns();
-	more->id = id;
-	if (key)
-		more->key = *key;
-	return 0;
-}
-
-static void garbage_dispose(struct apply *a, const struct garbage *g)
-{
-	switch (g->kind) {
-	case GARBAGE_SHAPE:
-		a->shapes.used[g->id] = ID_FREE;
-		break;
-	case GARBAGE_ACTION:
-		a->actions.used[g->id] = ID_FREE;
-		break;
-	case GARBAGE_BALANCE:
-		datapath_balance_delete(a->datapath, g->id);
-		break;
-	case GARBAGE_MATCH:
-		datapath_match_delete(a->datapath, &g->key);
-		break;
-	}
-}
-
-static void garbage_collect(struct apply *a)
-{
-	uint64_t now = apply_now_ns();
-	size_t i = 0;
-
-	while (i < a->garbage.n && i < GARBAGE_AT_ONCE &&
-	       now - a->garbage.items[i].since_ns > GRACE_NS)
-		garbage_dispose(a, &a->garbage.items[i++]);
-	if (!i)
-		return;
-	memmove(a->garbage.items, a->garbage.items + i,
-		(a->garbage.n - i) * sizeof(struct garbage));
-	a->garbage.n -= i;
-}
-
-static int id_set_new(struct id_set *s, uint32_t size)
-{
-	s->used = calloc(size, 1);
-	s->size = size;
-	s->next = 1;
-	return s->used ? 0 : -ENOMEM;
-}
-
-/* 0 is never handed out. */
-uint32_t apply_take_id(struct id_set *s)
-{
-	for (uint32_t tries = 1; tries < s->size; tries++) {
-		uint32_t id = s->next;
-
-		s->next = id + 1 < s->size ? id + 1 : 1;
-		if (s->used[id] == ID_FREE) {
-			s->used[id] = ID_USED;
-			return id;
-		}
-	}
-	return 0;
-}
 
 static struct compiled *compiled_free(struct compiled *c)
 {
@@ -109,56 +18,6 @@ static struct compiled *compiled_free(struct compiled *c)
 	return NULL;
 }
 DEFINE_CLEANUP(struct compiled, compiled_free)
-
-/* What a former daemon wrote stays in use until the first change, and is garbage then. */
-static int adopt_ids(struct apply *a)
-{
-	const struct port_entry *ports = datapath_ports(a->datapath);
-	const struct shape *shapes = datapath_shapes(a->datapath);
-	const struct action *actions = datapath_actions(a->datapath);
-	struct match_key key, *last = NULL;
-	uint32_t action, balance = 0;
-	int r = 0;
-
-	for (uint32_t p = 0; p < PORT_COUNT; p++) {
-		for (int bank = 0; bank < 2; bank++) {
-			uint32_t id = ports[p].bank[bank] & PORT_SHAPE;
-
-			while (id && id < SHAPE_COUNT && !a->shapes.used[id]) {
-				a->shapes.used[id] = ID_LEAVING;
-				r = apply_garbage_add(&a->garbage, GARBAGE_SHAPE, id, NULL);
-				if (r < 0)
-					return r;
-				if (shapes[id].action && shapes[id].action < ACTION_COUNT)
-					a->actions.used[shapes[id].action] = ID_LEAVING;
-				id = shapes[id].next;
-			}
-		}
-	}
-	while (datapath_match_next(a->datapath, last, &key, &action) == 0) {
-		if (action < ACTION_COUNT)
-			a->actions.used[action] = ID_LEAVING;
-		r = apply_garbage_add(&a->garbage, GARBAGE_MATCH, 0, &key);
-		if (r < 0)
-			return r;
-		last = &key;
-	}
-	/* Some may be of a change that was never finished. */
-	while ((balance = datapath_balance_next(a->datapath, balance))) {
-		a->actions.used[balance] = ID_LEAVING;
-		r = apply_garbage_add(&a->garbage, GARBAGE_BALANCE, balance, NULL);
-		if (r < 0)
-			return r;
-	}
-	for (uint32_t id = 1; id < ACTION_COUNT && r == 0; id++) {
-		if (!a->actions.used[id])
-			continue;
-		a->former[actions[id].rule] = id;
-		r = apply_garbage_add(&a->garbage, GARBAGE_ACTION, id, NULL);
-	}
-	a->marks_stale = true;
-	return r;
-}
 
 int apply_new(struct datapath *d, struct apply **ret)
 {
@@ -173,14 +32,18 @@ int apply_new(struct datapath *d, struct apply **ret)
 	a->span_at = calloc(RULE_COUNT, sizeof(*a->span_at));
 	a->shape_ranks = calloc(SHAPE_COUNT, sizeof(*a->shape_ranks));
 	a->chain_ports = calloc(SHAPE_COUNT, sizeof(*a->chain_ports));
+	a->chain_rules = calloc(SHAPE_COUNT, sizeof(*a->chain_rules));
+	a->chain_covers = calloc(SHAPE_COUNT, sizeof(*a->chain_covers));
 	a->matches.first = calloc(SHAPE_COUNT, sizeof(*a->matches.first));
 	a->marked = calloc(PORT_COUNT, 1);
 	a->needed = calloc(PORT_COUNT, 1);
 	if (!a->compiled || !a->former || !a->span_at || !a->shape_ranks || !a->chain_ports ||
-	    !a->matches.first || !a->marked || !a->needed ||
-	    id_set_new(&a->shapes, SHAPE_COUNT) < 0 || id_set_new(&a->actions, ACTION_COUNT) < 0)
+	    !a->chain_rules || !a->chain_covers || !a->matches.first || !a->marked || !a->needed ||
+	    apply_id_set_new(&a->shapes, SHAPE_COUNT) < 0 ||
+	    apply_id_set_new(&a->bindings, BINDING_COUNT) < 0 ||
+	    apply_id_set_new(&a->actions, ACTION_COUNT) < 0)
 		return -ENOMEM;
-	r = adopt_ids(a);
+	r = adopt_former(a);
 	if (r < 0)
 		return r;
 	*ret = take_ptr(a);
@@ -198,11 +61,14 @@ struct apply *apply_free(struct apply *a)
 	free(a->spans);
 	free(a->span_at);
 	free(a->shapes.used);
+	free(a->bindings.used);
 	free(a->actions.used);
 	free(a->garbage.items);
 	free(a->written.items);
 	free(a->shape_ranks);
 	free(a->chain_ports);
+	free(a->chain_rules);
+	free(a->chain_covers);
 	free(a->matches.first);
 	free(a->matches.nodes);
 	free(a->marked);
@@ -268,17 +134,6 @@ bool apply_rule_active(const struct compiled *c)
 
 /* ---- steps: what becomes of each rule that changes ---- */
 
-struct step {
-	uint32_t id;
-	struct compiled *before, *after; /* NULL: none; owned are `after`, then what was before */
-};
-
-struct steps {
-	struct step *items;
-	size_t n, allocated;
-	bool made;
-};
-
 static void steps_clear(struct steps *s)
 {
 	for (size_t i = 0; i < s->n; i++)
@@ -331,6 +186,18 @@ static int find_steps(struct apply *a, const struct apply_input *in, struct step
 		r = add_step(a, in, id, there ? in->rules->entries[at++] : NULL, ret);
 	}
 	return r;
+}
+
+static bool is_active(const struct compiled *c)
+{
+	return c && apply_rule_active(c);
+}
+
+bool step_moves(const struct step *s)
+{
+	bool before = is_active(s->before), after = is_active(s->after);
+
+	return before && after ? !part_same_place(s->before, s->after) : before || after;
 }
 
 /* ---- where the rules of a port are found ---- */
@@ -401,7 +268,7 @@ static void ports_clear(struct ports *p)
 
 static void add_ports(struct ports *p, const struct compiled *c)
 {
-	if (!c || !apply_rule_active(c))
+	if (!is_active(c))
 		return;
 	for (int udp = 0; udp < 2; udp++)
 		if (c->rule->protocols & (udp ? RULE_UDP : RULE_TCP))
@@ -416,7 +283,7 @@ static int compare_parts(const void *left, const void *right)
 	return (a->first > b->first) - (a->first < b->first);
 }
 
-/* Those of rules that change; at first all. */
+/* Those of rules that come or leave; at first all. */
 static int find_ports(const struct apply *a, const struct steps *s, struct ports *ret)
 {
 	size_t n = 0;
@@ -425,6 +292,8 @@ static int find_ports(const struct apply *a, const struct steps *s, struct ports
 	if (!ret->parts)
 		return -ENOMEM;
 	for (size_t i = 0; i < s->n; i++) {
+		if (!step_moves(&s->items[i]))
+			continue;
 		add_ports(ret, s->items[i].before);
 		add_ports(ret, s->items[i].after);
 	}
@@ -520,12 +389,62 @@ void apply_recheck(struct apply *a)
 	__atomic_add_fetch(&config->generation, 1, __ATOMIC_SEQ_CST);
 }
 
+/* A rule keeps its binding as long as it stays at its place; there, that is all that changes. */
+static int take_bindings(struct apply *a, const struct steps *s)
+{
+	for (size_t i = 0; i < s->n; i++) {
+		const struct step *step = &s->items[i];
+
+		if (!is_active(step->after))
+			continue;
+		step->after->binding =
+			step_moves(step) ? apply_take_id(&a->bindings) : step->before->binding;
+		if (!step->after->binding)
+			return -ENOSPC;
+	}
+	return 0;
+}
+
+/* Those taken in vain. Packets may have seen them, where they do nothing. */
+static void leave_bindings(struct apply *a, const struct steps *s)
+{
+	for (size_t i = 0; i < s->n; i++) {
+		const struct step *step = &s->items[i];
+
+		if (is_active(step->after) && step->after->binding && step_moves(step))
+			apply_garbage_add(&a->garbage, GARBAGE_BINDING, step->after->binding, NULL);
+	}
+}
+
+/* What the rules do, in one bank. */
+static void bind_rules(struct apply *a, const struct steps *s, int bank)
+{
+	struct binding *bindings = datapath_bindings(a->datapath);
+
+	for (size_t i = 0; i < s->n; i++) {
+		const struct compiled *before = s->items[i].before, *after = s->items[i].after;
+
+		if (before && before->binding)
+			bindings[before->binding].action[bank] = 0;
+		if (after && after->binding)
+			bindings[after->binding].action[bank] = after->action;
+	}
+}
+
 /* What is left to do once packets see the change. */
 static void finish(struct apply *a, struct steps *s)
 {
-	for (size_t i = 0; i < s->n; i++)
-		if (s->items[i].before)
-			action_leave(a, s->items[i].before->action);
+	for (size_t i = 0; i < s->n; i++) {
+		const struct compiled *before = s->items[i].before, *after = s->items[i].after;
+
+		if (!before)
+			continue;
+		if (before->binding && (!after || after->binding != before->binding)) {
+			a->bindings.used[before->binding] = ID_LEAVING;
+			apply_garbage_add(&a->garbage, GARBAGE_BINDING, before->binding, NULL);
+		}
+		action_leave(a, before->action);
+	}
 	chain_keep_matches(a);
 	a->written.n = 0;
 	a->started = true;
@@ -534,11 +453,23 @@ static void finish(struct apply *a, struct steps *s)
 	s->made = true;
 }
 
+/* Chains that some ports get instead of what they have. */
+struct rechain {
+	uint32_t *of_port; /* by PORT_INDEX */
+	struct ports ports;
+};
+
+static void rechain_clear(struct rechain *r)
+{
+	free(r->of_port);
+	ports_clear(&r->ports);
+}
+
 /*
  * From here on nothing can fail that packets would notice: memory that runs out only leaves
  * garbage behind.
  */
-static void flip(struct apply *a, struct steps *s, const struct ports *p, const uint32_t *chains,
+static void flip(struct apply *a, struct steps *s, const struct rechain *new,
 		 const struct changes *edits)
 {
 	struct datapath_config *config = datapath_config(a->datapath);
@@ -552,12 +483,14 @@ static void flip(struct apply *a, struct steps *s, const struct ports *p, const 
 			marks_set(a, s->items[i].after->rule);
 	}
 	settings_change(a, edits);
-	write_bank(a, !bank, p, chains);
+	bind_rules(a, s, !bank);
+	write_bank(a, !bank, &new->ports, new->of_port);
 	__atomic_store_n(&config->bank, !bank, __ATOMIC_SEQ_CST);
+	/* Who is still looking at the other bank looks again once it is done: rule_find(). */
 	apply_recheck(a);
-	leave_chains(a, bank, p, chains);
-	write_bank(a, bank, p, chains);
-	finish(a, s);
+	leave_chains(a, bank, &new->ports, new->of_port);
+	write_bank(a, bank, &new->ports, new->of_port);
+	bind_rules(a, s, bank);
 }
 
 static void take_back(struct apply *a, const struct steps *s)
@@ -565,78 +498,64 @@ static void take_back(struct apply *a, const struct steps *s)
 	for (size_t i = 0; i < a->written.n; i++)
 		garbage_dispose(a, &a->written.items[i]);
 	a->written.n = 0;
+	leave_bindings(a, s);
 	for (size_t i = 0; i < s->n; i++)
 		if (s->items[i].after && s->items[i].after->action)
 			a->actions.used[s->items[i].after->action] = ID_FREE;
 }
 
-/* One rule more, if one write can bring it. 1: done; 0: not so; or an error. */
-static int try_extend(struct apply *a, struct steps *s, const struct changes *edits,
-		      struct diag *diag)
+static int write_actions(struct apply *a, const struct steps *s, struct diag *diag)
 {
-	struct step *step = &s->items[0];
-	int r;
-
-	if (!a->started || s->n != 1 || !step->after || !apply_rule_active(step->after) ||
-	    (step->before && apply_rule_active(step->before)))
-		return 0;
-	r = make_room(a, 1);
-	if (r == 0)
-		r = action_write(a, step->after, step->before, diag);
-	if (r < 0) {
-		take_back(a, s);
-		return r;
-	}
-	marks_set(a, step->after->rule);
-	r = chain_extend(a, step->after);
-	if (r <= 0) {
-		take_back(a, s);
-		step->after->action = 0;
-		return r;
-	}
-	settings_write(a, step->after);
-	settings_change(a, edits);
-	apply_recheck(a);
-	enter(a, s, false);
-	finish(a, s);
-	return 1;
-}
-
-static int write_all(struct apply *a, const struct steps *s, const struct ports *p,
-		     uint32_t *chains, struct diag *diag)
-{
-	_cleanup_(freep) const struct compiled **rules = NULL;
-	size_t n = 0;
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < s->n; i++)
 		if (s->items[i].after)
 			r = action_write(a, s->items[i].after, s->items[i].before, diag);
+	return r < 0 ? r : take_bindings(a, s);
+}
+
+static int write_chains(struct apply *a, const struct steps *s, struct rechain *ret,
+			struct diag *diag)
+{
+	_cleanup_(freep) const struct compiled **rules = NULL;
+	size_t n = 0;
+	int r;
+
+	ret->of_port = calloc(PORT_COUNT, sizeof(*ret->of_port));
+	if (!ret->of_port)
+		return -ENOMEM;
+	r = find_ports(a, s, &ret->ports);
 	if (r == 0)
-		r = find_rules(a, p, &rules, &n);
-	return r < 0 ? r : chain_compile_ports(a, rules, n, p->parts, p->n, chains, diag);
+		r = find_rules(a, &ret->ports, &rules, &n);
+	return r < 0 ? r
+		     : chain_compile_ports(a, rules, n, ret->ports.parts, ret->ports.n,
+					   ret->of_port, diag);
 }
 
 static int apply_steps(struct apply *a, struct steps *s, const struct changes *edits,
 		       struct diag *diag)
 {
-	_cleanup_(freep) uint32_t *chains = calloc(PORT_COUNT, sizeof(*chains));
-	_cleanup_(ports_clear) struct ports ports = {0};
-	int r = chains ? make_room(a, s->n) : -ENOMEM;
+	_cleanup_(rechain_clear) struct rechain new = {0};
+	int edited = 0, r = make_room(a, s->n);
 
-	if (r == 0)
-		r = find_ports(a, s, &ports);
 	if (r < 0)
 		return r;
 	enter(a, s, false);
-	r = write_all(a, s, &ports, chains, diag);
-	if (r == 0) {
-		flip(a, s, &ports, chains, edits);
-		return 0;
+	r = write_actions(a, s, diag);
+	if (r == 0)
+		r = edited = edit_write(a, s);
+	if (r == 0)
+		r = write_chains(a, s, &new, diag);
+	if (r < 0) {
+		enter(a, s, true);
+		take_back(a, s);
+		return r;
 	}
-	enter(a, s, true);
-	take_back(a, s);
-	return r;
+	flip(a, s, &new, edits);
+	if (edited)
+		edit_finish(a, s);
+	finish(a, s);
+	return 0;
 }
 
 int apply_rules(struct apply *a, const struct apply_input *input, struct diag *diag)
@@ -647,8 +566,6 @@ int apply_rules(struct apply *a, const struct apply_input *input, struct diag *d
 	if (a->garbage.n > GARBAGE_MUCH)
 		garbage_collect(a);
 	r = find_steps(a, input, &steps);
-	if (r == 0)
-		r = try_extend(a, &steps, input->edits, diag);
 	if (r == 0 && (steps.n || !a->started))
 		r = apply_steps(a, &steps, input->edits, diag);
 	if (r < 0 && !diag->n_items)

@@ -52,7 +52,8 @@ struct datapath {
 	uint64_t tick_ns;		   /* length of a tick */
 	uint64_t clock_ns;    /* CLOCK_MONOTONIC when the datapath's clock was last read */
 	uint32_t clock_ticks; /* what it showed */
-	struct mapping config, ports, shapes, actions, totals, rule_counters, rule_settings;
+	struct mapping config, ports, shapes, bindings, actions, totals, rule_counters,
+		rule_settings;
 	struct mapping flows; /* of two tables the new one, then the old one */
 	uint32_t n_flows;     /* records in it */
 	uint32_t n_new;	      /* of these, of the new table; 0: there is one table */

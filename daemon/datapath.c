@@ -27,10 +27,11 @@
 #define BPFFS "/sys/fs/bpf"
 
 static const char *const program_names[PROGRAM_COUNT] = {
-	[PROGRAM_IN] = "redirect_in",	    [PROGRAM_OUT] = "redirect_out",
-	[PROGRAM_IN_L3] = "redirect_in_l3", [PROGRAM_OUT_L3] = "redirect_out_l3",
-	[PROGRAM_SWEEP] = "sweep",	    [PROGRAM_SWEEP_SOURCES] = "sweep_sources",
-	[PROGRAM_CLOCK] = "read_clock",	    [PROGRAM_TRACE] = "trace",
+	[PROGRAM_IN] = "redirect_in",	     [PROGRAM_OUT] = "redirect_out",
+	[PROGRAM_IN_L3] = "redirect_in_l3",  [PROGRAM_OUT_L3] = "redirect_out_l3",
+	[PROGRAM_SWEEP] = "sweep",	     [PROGRAM_SWEEP_SOURCES] = "sweep_sources",
+	[PROGRAM_CLOCK] = "read_clock",	     [PROGRAM_TRACE] = "trace",
+	[PROGRAM_BIND_MATCH] = "bind_match",
 };
 
 #define LOG_LINES 24 /* of a verifier's log: its end says what is wrong */
@@ -179,6 +180,7 @@ static int map_all(struct datapath *d)
 	} all[] = {
 		{d->skeleton->maps.ports, true, &d->ports},
 		{d->skeleton->maps.shapes, true, &d->shapes},
+		{d->skeleton->maps.bindings, true, &d->bindings},
 		{d->skeleton->maps.actions, true, &d->actions},
 		{d->skeleton->maps.rule_totals, true, &d->rule_counters},
 		{d->skeleton->maps.rule_settings, true, &d->rule_settings},
@@ -331,6 +333,7 @@ struct datapath *datapath_free(struct datapath *d)
 	unmap(&d->config);
 	unmap(&d->ports);
 	unmap(&d->shapes);
+	unmap(&d->bindings);
 	unmap(&d->actions);
 	unmap(&d->totals);
 	unmap(&d->rule_counters);
@@ -402,6 +405,11 @@ struct shape *datapath_shapes(struct datapath *d)
 	return d->shapes.memory;
 }
 
+struct binding *datapath_bindings(struct datapath *d)
+{
+	return d->bindings.memory;
+}
+
 struct action *datapath_actions(struct datapath *d)
 {
 	return d->actions.memory;
@@ -422,15 +430,36 @@ const struct flow_totals *datapath_totals(struct datapath *d)
 	return d->totals.memory;
 }
 
-int datapath_match_set(struct datapath *d, const struct match_key *key, uint32_t action)
+int datapath_match_set(struct datapath *d, const struct match_key *keys, const uint32_t *bindings,
+		       uint32_t n)
 {
-	return bpf_map_update_elem(bpf_map__fd(d->skeleton->maps.matches), key, &action, BPF_ANY);
+	return n ? bpf_map_update_batch(bpf_map__fd(d->skeleton->maps.matches), keys, bindings, &n,
+					NULL)
+		 : 0;
 }
 
-int datapath_match_add(struct datapath *d, const struct match_key *key, uint32_t action)
+int datapath_match_add(struct datapath *d, const struct match_key *key, uint32_t binding)
 {
-	return bpf_map_update_elem(bpf_map__fd(d->skeleton->maps.matches), key, &action,
+	return bpf_map_update_elem(bpf_map__fd(d->skeleton->maps.matches), key, &binding,
 				   BPF_NOEXIST);
+}
+
+int datapath_match_get(struct datapath *d, const struct match_key *key, uint32_t *ret_binding)
+{
+	return bpf_map_lookup_elem(bpf_map__fd(d->skeleton->maps.matches), key, ret_binding);
+}
+
+int datapath_match_bind(struct datapath *d, const struct match_key *key, uint32_t binding)
+{
+	const struct match_bound bound = {*key, binding};
+	char packet[SWEEP_OFFSET + sizeof(bound)] = {0};
+	LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = packet, .data_size_in = sizeof(packet),
+		    .repeat = 1);
+	int r;
+
+	memcpy(packet + SWEEP_OFFSET, &bound, sizeof(bound));
+	r = bpf_prog_test_run_opts(datapath_program_fd(d, PROGRAM_BIND_MATCH), &opts);
+	return r < 0 ? r : opts.retval ? 0 : -ENOENT;
 }
 
 int datapath_match_delete(struct datapath *d, const struct match_key *key)
@@ -439,12 +468,12 @@ int datapath_match_delete(struct datapath *d, const struct match_key *key)
 }
 
 int datapath_match_next(struct datapath *d, const struct match_key *key, struct match_key *ret_next,
-			uint32_t *ret_action)
+			uint32_t *ret_binding)
 {
 	int fd = bpf_map__fd(d->skeleton->maps.matches);
 	int r = bpf_map_get_next_key(fd, key, ret_next);
 
-	return r < 0 ? r : bpf_map_lookup_elem(fd, ret_next, ret_action);
+	return r < 0 ? r : bpf_map_lookup_elem(fd, ret_next, ret_binding);
 }
 
 int datapath_balance_set(struct datapath *d, uint32_t action, const struct balance *balance)

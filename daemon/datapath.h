@@ -25,6 +25,7 @@ enum datapath_program {
 	PROGRAM_SWEEP_SOURCES,
 	PROGRAM_CLOCK,
 	PROGRAM_TRACE,
+	PROGRAM_BIND_MATCH,
 	PROGRAM_COUNT,
 };
 
@@ -50,6 +51,7 @@ int datapath_program_fd(const struct datapath *d, enum datapath_program p);
 struct datapath_config *datapath_config(struct datapath *d);
 struct port_entry *datapath_ports(struct datapath *d);		  /* PORT_COUNT */
 struct shape *datapath_shapes(struct datapath *d);		  /* SHAPE_COUNT */
+struct binding *datapath_bindings(struct datapath *d);		  /* BINDING_COUNT */
 struct action *datapath_actions(struct datapath *d);		  /* ACTION_COUNT */
 struct rule_counters *datapath_rule_counters(struct datapath *d); /* RULE_COUNT */
 struct rule_setting *datapath_rule_settings(struct datapath *d);  /* RULE_COUNT */
@@ -70,13 +72,17 @@ const struct flow_totals *datapath_totals(struct datapath *d);
 uint32_t datapath_capacity(const struct datapath *d);
 
 /* Maps that are reached by system calls. */
-int datapath_match_set(struct datapath *d, const struct match_key *key, uint32_t action);
-/* The same, but -EEXIST when the key is there already. */
-int datapath_match_add(struct datapath *d, const struct match_key *key, uint32_t action);
+int datapath_match_set(struct datapath *d, const struct match_key *keys, const uint32_t *bindings,
+		       uint32_t n);
+/* One, -EEXIST when the key is there already. */
+int datapath_match_add(struct datapath *d, const struct match_key *key, uint32_t binding);
+int datapath_match_get(struct datapath *d, const struct match_key *key, uint32_t *ret_binding);
+/* Another binding for a match that there is, also while packets read it; -ENOENT: there is none. */
+int datapath_match_bind(struct datapath *d, const struct match_key *key, uint32_t binding);
 int datapath_match_delete(struct datapath *d, const struct match_key *key);
 /* Walks the match table: NULL starts. 0, or -ENOENT at the end. */
 int datapath_match_next(struct datapath *d, const struct match_key *key, struct match_key *ret_next,
-			uint32_t *ret_action);
+			uint32_t *ret_binding);
 int datapath_balance_set(struct datapath *d, uint32_t action, const struct balance *balance);
 int datapath_balance_get(struct datapath *d, uint32_t action, struct balance *ret);
 int datapath_balance_delete(struct datapath *d, uint32_t action);

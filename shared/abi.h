@@ -132,17 +132,33 @@ struct port_entry {
 #define SHAPE_CHAIN_MAX 32   /* shapes on one port */
 #define SHAPE_COUNT	262144
 struct shape {
-	__u32 next;   /* 0: the last */
-	__u32 action; /* with no key at all: the action itself; 0: look in `matches` */
+	__u32 next;    /* 0: the last */
+	__u32 binding; /* with no key at all: the binding itself; 0: look in `matches` */
 	__u8 flags;
 	__u8 dst_length, src_length; /* of the 128-bit form; 0: not part of the key */
 	__u8 pad[5];
 };
 
+#define MATCH_COUNT 262144
 struct match_key {
 	__u32 shape;
 	__u32 ifindex;		   /* 0 without SHAPE_INTERFACE */
 	__be32 daddr[4], saddr[4]; /* masked */
+};
+
+/* What `bind_match` reads from a packet, at SWEEP_OFFSET. */
+struct match_bound {
+	struct match_key key;
+	__u32 binding;
+};
+
+/*
+ * A rule's place among shapes and matches, and which action it has there in each bank; 0: none, as
+ * if the place were empty. One store changes a rule, or takes it away, however many matches it has.
+ */
+#define BINDING_COUNT 131072
+struct binding {
+	__u32 action[2];
 };
 
 /* Where a rule sends its flows. */
@@ -498,6 +514,8 @@ ABI_ASSERT_SIZE(struct index_bucket, 64);
 ABI_ASSERT_SIZE(struct port_entry, 8);
 ABI_ASSERT_SIZE(struct shape, 16);
 ABI_ASSERT_SIZE(struct match_key, 40);
+ABI_ASSERT_SIZE(struct match_bound, 44);
+ABI_ASSERT_SIZE(struct binding, 8);
 ABI_ASSERT_SIZE(struct target, 24);
 ABI_ASSERT_SIZE(struct limit, 24);
 ABI_ASSERT_SIZE(struct action, 96);

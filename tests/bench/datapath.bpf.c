@@ -107,8 +107,8 @@ static __always_inline int ingress_until(struct __sk_buff *skb, enum step last)
 	counts->bytes += p->bytes;
 	if (last == STEP_PARSE)
 		return TC_ACT_UNSPEC;
-	port = rule_port(c, p->protocol == IPPROTO_UDP, p->tuple.dport);
-	reply_port = rule_port(c, p->protocol == IPPROTO_UDP, p->tuple.sport);
+	port = rule_port(c->bank, p->protocol == IPPROTO_UDP, p->tuple.dport);
+	reply_port = rule_port(c->bank, p->protocol == IPPROTO_UDP, p->tuple.sport);
 	if (!(port & (PORT_SHAPE | PORT_LISTEN)) && !(reply_port & PORT_REPLY_IN))
 		return TC_ACT_SHOT;
 	if (last == STEP_PORTS)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Two processors at one flow. Which of the two is first is left to chance, a few thousand times;
- * whatever comes of it has to be what one of the two orders makes.
+ * Two processors at one flow, or at the rules. Which of the two is first is left to chance, a few
+ * thousand times; whatever comes of it has to be what one of the two orders makes.
  */
 #include <bpf/bpf.h>
 #include <errno.h>
@@ -246,6 +246,76 @@ static void test_sweep_beside_packets(void **state)
 	assert_int_equal(counted_packets(w, rule), sent);
 }
 
+/* ---- rules that change while packets look for theirs ---- */
+
+#define CHANGES 10000
+
+/* Of shapes that the port has anyhow, so that one rule comes and one leaves within its chain. */
+static const char *const one_place[] = {"udp *:1000 to 70 from 10.0.0.1",
+					"udp *:1000 to 80 from 10.7.0.1",
+					"udp *:1000 to 80 from 10.7.0.0/24", NULL};
+static const char *const other_place[] = {"udp *:1000 to 71 from 10.0.0.0/24",
+					  "udp *:1000 to 80 from 10.7.0.1",
+					  "udp *:1000 to 80 from 10.7.0.0/24", NULL};
+
+struct asker {
+	struct shot shot;
+	size_t sport; /* where it is in the packet */
+	atomic_bool ended;
+	unsigned asked, lost;
+	int error;
+};
+
+/* First packets only, each of a client port that has no flow any more. */
+static void *asker_main(void *argument)
+{
+	struct asker *a = argument;
+	uint8_t out[256], *ports = a->shot.packet.data + a->sport;
+
+	__extension__ LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = a->shot.packet.data,
+				  .data_size_in = (uint32_t)a->shot.packet.length, .data_out = out,
+				  .repeat = 1);
+
+	while (!atomic_load(&a->ended)) {
+		uint16_t sport = (uint16_t)(1024 + a->asked++ % 60000), went;
+
+		ports[0] = (uint8_t)(sport >> 8);
+		ports[1] = (uint8_t)sport;
+		opts.data_size_out = sizeof(out);
+		if (bpf_prog_test_run_opts(a->shot.program, &opts) < 0)
+			a->error = errno;
+		went = read_be16(out + a->sport + 2);
+		a->lost += went != 70 && went != 71;
+	}
+	return NULL;
+}
+
+/* A rule moves to another place: each packet finds it at one or the other. */
+static void test_rules_that_move(void **state)
+{
+	struct world *w = *state;
+	struct packet_spec client = {.source = "10.0.0.1",
+				     .destination = SERVER4,
+				     .protocol = IPPROTO_UDP,
+				     .sport = CLIENT_PORT,
+				     .dport = 1000};
+	struct asker a = {.shot = shot_of(w, PROGRAM_IN, &client)};
+	pthread_t thread;
+
+	a.sport = a.shot.packet.l4;
+	datapath_config(w->datapath)->timeouts[FLOW_UDP_UNREPLIED] = 1;
+	world_apply(w, one_place);
+	assert_int_equal(pthread_create(&thread, NULL, asker_main, &a), 0);
+	for (unsigned i = 0; i < CHANGES; i++)
+		world_apply(w, i % 2 ? one_place : other_place);
+	atomic_store(&a.ended, true);
+	pthread_join(thread, NULL);
+	print_message("%u packets, %d changes\n", a.asked, CHANGES);
+	assert_int_equal(a.error, 0);
+	assert_true(a.asked > CHANGES);
+	assert_int_equal(a.lost, 0);
+}
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, make_world, world_teardown)
 
 int main(void)
@@ -253,6 +323,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_two_packets_of_an_end),
 		TEST(test_sweep_beside_packets),
+		TEST(test_rules_that_move),
 	};
 	int skip = world_skip_code();
 
