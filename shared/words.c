@@ -64,11 +64,15 @@ static const char *words_completed(const char *word, size_t length, const char *
 const char *words_closest(const char *word, size_t length, const char *const *candidates,
 			  size_t n_candidates)
 {
-	const char *best = NULL;
+	const char *best;
 	unsigned best_distance = UINT_MAX;
 
 	if (length == 0 || length > WORDS_LENGTH_MAX)
 		return NULL;
+	/* Half a word is more likely cut short than misspelt. */
+	best = words_completed(word, length, candidates, n_candidates);
+	if (best)
+		return best;
 	for (size_t i = 0; i < n_candidates; i++) {
 		size_t n = strlen(candidates[i]);
 		size_t longer = n > length ? n : length;
@@ -85,5 +89,5 @@ const char *words_closest(const char *word, size_t length, const char *const *ca
 			best_distance = distance;
 		}
 	}
-	return best ? best : words_completed(word, length, candidates, n_candidates);
+	return best;
 }

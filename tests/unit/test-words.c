@@ -96,6 +96,15 @@ static void test_ambiguous_beginning(void **state)
 	assert_string_equal(words_closest("tcp-syn-s", 9, two, 2), "tcp-syn-sent");
 }
 
+/* A word that was cut short is that word, even if another one is fewer letters away. */
+static void test_beginning_before_mistake(void **state)
+{
+	static const char *const names[] = {"tcp-rst", "tcp-established", "tcp-syn"};
+
+	assert_string_equal(words_closest("tcp-estab", 9, names, 3), "tcp-established");
+	assert_string_equal(words_closest("tcp-rts", 7, names, 3), "tcp-rst");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -104,6 +113,7 @@ int main(void)
 		cmocka_unit_test(test_far),
 		cmocka_unit_test(test_length),
 		cmocka_unit_test(test_ambiguous_beginning),
+		cmocka_unit_test(test_beginning_before_mistake),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
