@@ -6,6 +6,7 @@
  */
 #include "ctl/options.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -110,9 +111,20 @@ static const char *closest_name(const struct options *o, const char *name)
 	return words_closest(name, strlen(name), names, n);
 }
 
+/* The verb, or the first word of one that has two. */
 static const char *help_command(const struct options *o)
 {
-	return o->verb ? o->verb->name : "";
+	if (o->verb)
+		return o->verb->name;
+	return o->n_operands > 0 && verb_is_group(o->operands[0]) ? o->operands[0] : "";
+}
+
+static void hint_help(const struct options *o, struct failure *f)
+{
+	const char *command = help_command(o);
+
+	failure_hint(f, "see `%s %s%s--help`", program_invocation_short_name, command,
+		     *command ? " " : "");
 }
 
 /* Keeps the first usage error only. Returns true when this is it. */
@@ -126,15 +138,29 @@ static bool first_error(struct reader *r)
 
 static void unknown_option(struct reader *r, const char *word, const char *closest)
 {
-	const struct options *o = r->options;
-
 	if (!first_error(r))
 		return;
 	failure_set(r->failure, CTL_USAGE, "unknown option \"%s\"%s%s%s", word,
 		    closest ? "; did you mean \"--" : "", closest ? closest : "",
 		    closest ? "\"?" : "");
-	failure_hint(r->failure, "see `%s %s%s--help`", program_invocation_short_name,
-		     help_command(o), o->verb ? " " : "");
+	hint_help(r->options, r->failure);
+}
+
+static void refuse_option(struct reader *r, const char *written, const char *what,
+			  const char *argument)
+{
+	if (!first_error(r))
+		return;
+	failure_set(r->failure, CTL_USAGE, "%s %s%s", written, what, argument);
+	hint_help(r->options, r->failure);
+}
+
+/* A verb's option names what it works on: one of two would be passed over in silence. */
+static bool is_given_twice(const struct reader *r, int id)
+{
+	const struct option_info *info = &option_table[id];
+
+	return info->argument && info->group != OPTIONS_GLOBAL && r->options->values[id];
 }
 
 static void set_value(struct reader *r, int id, const char *written, const char *attached)
@@ -142,17 +168,18 @@ static void set_value(struct reader *r, int id, const char *written, const char 
 	const struct option_info *info = &option_table[id];
 	bool may_have = info->argument && info->argument[0] == '[';
 
+	if (is_given_twice(r, id))
+		refuse_option(r, written, "is given twice", "");
 	if (!info->argument || (may_have && !attached)) {
-		if (attached && first_error(r))
-			failure_set(r->failure, CTL_USAGE, "%s takes no argument", written);
+		if (attached)
+			refuse_option(r, written, "takes no argument", "");
 		r->options->values[id] = "";
 	} else if (attached) {
 		r->options->values[id] = attached;
 	} else if (*r->next) {
 		r->options->values[id] = *r->next++;
-	} else if (first_error(r)) {
-		failure_set(r->failure, CTL_USAGE, "%s needs an argument: %s", written,
-			    info->argument);
+	} else {
+		refuse_option(r, written, "needs an argument: ", info->argument);
 	}
 }
 
@@ -210,9 +237,11 @@ static void read_operand(struct reader *r, const char *word)
 		o->n_operands = 0;
 }
 
+/* `-`, `->` and `-1` are words of a rule, right or wrong. */
 static bool is_option(const char *word)
 {
-	return word[0] == '-' && word[1] != '\0' && word[1] != '>';
+	return word[0] == '-' && word[1] != '\0' && word[1] != '>' &&
+	       !isdigit((unsigned char)word[1]);
 }
 
 static int check_operands(struct reader *r)
@@ -235,7 +264,7 @@ static int check_operands(struct reader *r)
 		failure_set(r->failure, CTL_USAGE, "\"%s\" is too much: %s takes %s",
 			    o->operands[v->operands_most], v->name,
 			    *v->arguments ? v->arguments : "no operands");
-	failure_hint(r->failure, "see `%s %s --help`", program_invocation_short_name, v->name);
+	hint_help(o, r->failure);
 	return CTL_USAGE;
 }
 

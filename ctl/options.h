@@ -4,7 +4,8 @@
  *
  * Options stand before or after the verb and among its operands; a verb's own options win over
  * global ones of the same letter behind it (`-s SOCKET`, but `conntrack list -s SRC`). `--` ends
- * the options. The words `-` and `->…` are never options: they belong to rules.
+ * the options. The words `-`, `->…` and `-1` are never options: they belong to rules. Each of a
+ * verb's own options may be given once; of global ones the last counts.
  */
 #pragma once
 

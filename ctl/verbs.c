@@ -321,7 +321,8 @@ static void refuse_words(const char *const *words, size_t n_words, struct failur
 		failure_set(f, CTL_USAGE, "unknown verb \"%s%s%s\"%s%s%s", group ? group : "",
 			    group ? " " : "", unknown, closest ? "; did you mean \"" : "",
 			    closest ? closest : "", closest ? "\"?" : "");
-	failure_hint(f, "see `%s --help`", program_invocation_short_name);
+	failure_hint(f, "see `%s %s%s--help`", program_invocation_short_name, group ? group : "",
+		     group ? " " : "");
 }
 
 const struct verb *verb_find(const char *const *words, size_t n_words, size_t *ret_taken,

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -68,6 +69,7 @@ static void test_accepted(void **state)
 		{"add tcp 8080 ->80", "add", "tcp 8080 ->80"},
 		{"add tcp 8080 -", "add", "tcp 8080 -"},
 		{"add -- tcp -x", "add", "tcp -x"},
+		{"add tcp 1 to 2 weight -1", "add", "tcp 1 to 2 weight -1"},
 		{"-- list", "list", ""},
 		{"-s /x list", "list", ""},
 		{"conntrack list", "conntrack list", ""},
@@ -111,6 +113,9 @@ static void test_refused(void **state)
 		{"show", "show needs ID|NAME"},
 		{"show a b", "\"b\" is too much: show takes ID|NAME"},
 		{"list b", "\"b\" is too much: list takes no operands"},
+		{"list -1", "\"-1\" is too much: list takes no operands"},
+		{"apply -f a -f b", "-f is given twice"},
+		{"conntrack delete -s 192.0.2.1 --src=192.0.2.2", "--src is given twice"},
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -120,6 +125,33 @@ static void test_refused(void **state)
 		assert_int_equal(p.status, CTL_USAGE);
 		assert_int_equal(p.failure.code, CTL_USAGE);
 		assert_string_equal(p.failure.message, cases[i].message);
+		parsed_clear(&p);
+	}
+}
+
+/* Help is pointed to where it says most. */
+static void test_hints(void **state)
+{
+	static const struct {
+		const char *line, *hint;
+	} cases[] = {
+		{"lst", "see `redirectctl --help`"},
+		{"list -x", "see `redirectctl list --help`"},
+		{"list -o", "see `redirectctl list --help`"},
+		{"conntrack", "see `redirectctl conntrack --help`"},
+		{"conntrack lits", "see `redirectctl conntrack --help`"},
+		{"conntrack -L", "see `redirectctl conntrack --help`"},
+		{"conntrack list -x", "see `redirectctl conntrack list --help`"},
+		{"apply -f a -f b", "see `redirectctl apply --help`"},
+	};
+
+	program_invocation_short_name = (char *)"redirectctl";
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct parsed p;
+
+		parse(&p, cases[i].line);
+		assert_int_equal(p.status, CTL_USAGE);
+		assert_string_equal(p.failure.hint, cases[i].hint);
 		parsed_clear(&p);
 	}
 }
@@ -213,11 +245,9 @@ static void test_tables(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_accepted),
-		cmocka_unit_test(test_refused),
-		cmocka_unit_test(test_json_after_mistake),
-		cmocka_unit_test(test_socket),
-		cmocka_unit_test(test_output),
+		cmocka_unit_test(test_accepted), cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_hints),	 cmocka_unit_test(test_json_after_mistake),
+		cmocka_unit_test(test_socket),	 cmocka_unit_test(test_output),
 		cmocka_unit_test(test_tables),
 	};
 
