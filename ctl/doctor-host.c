@@ -317,6 +317,10 @@ const struct findings_check doctor_host_checks[] = {
 	{"privileges", check_privileges, "those that are needed"},
 	{"bpffs", check_bpffs, NULL},
 	{"daemon", check_daemon, NULL},
+	{NULL, NULL, NULL},
+};
+
+const struct findings_check doctor_status_checks[] = {
 	{"configuration", check_configuration, "in force as it stands in its files"},
 	{"room", check_room,
 	 "less than 80 % of flows and of source ports are in use, and nobody was turned away"},

@@ -256,8 +256,26 @@ enum heard {
 	HEARD_YES,
 };
 
-/* Does somebody listen on a port, at an address of the target, or where packets go unchanged? */
-static enum heard who_hears(const struct listeners *l, const struct rule_target *t, uint16_t port)
+/*
+ * Where packets for a target end up: at its address, else where the client sent them. NULL: not
+ * always on this host, as with a prefix or `*`. Of family 0: at any address of this host.
+ */
+static const struct ip_prefix *local_address(const struct rule *r, const struct rule_target *t)
+{
+	static const struct ip_prefix any = {0};
+	const struct ip_prefix *address = &t->address;
+
+	if (!address->family && r->listen == RULE_LISTEN_LOCAL)
+		return &any;
+	if (!address->family && r->listen == RULE_LISTEN_PREFIX &&
+	    ip_prefix_is_host(&r->listen_prefix))
+		address = &r->listen_prefix;
+	return address->family && is_own(address) ? address : NULL;
+}
+
+/* Does somebody listen on a port, at that address? */
+static enum heard who_hears(const struct listeners *l, const struct ip_prefix *address,
+			    uint16_t port)
 {
 	enum heard best = HEARD_NO;
 
@@ -267,8 +285,8 @@ static enum heard who_hears(const struct listeners *l, const struct rule_target 
 		if (one->port != port)
 			continue;
 		if (is_any(&one->address) ||
-		    (t->address.family ? ip_prefix_equal(&one->address, &t->address)
-				       : !is_loopback(&one->address)))
+		    (address->family ? ip_prefix_equal(&one->address, address)
+				     : !is_loopback(&one->address)))
 			return HEARD_YES;
 		if (is_loopback(&one->address))
 			best = HEARD_LOOPBACK;
@@ -285,12 +303,15 @@ static bool is_for_lo(const struct rule *r)
 static void check_target(const char *name, const struct doctor_rule *r, const struct rule_target *t,
 			 unsigned protocol, const struct listeners *l, struct findings *f)
 {
+	const struct ip_prefix *address = local_address(r->rule, t);
 	const char *protocol_name = protocol == RULE_TCP ? "tcp" : "udp";
 	unsigned silent = 0, loopback = 0, first = 0;
 	char words[256];
 
+	if (!address)
+		return;
 	for (unsigned port = t->ports.first; port <= t->ports.last; port++) {
-		enum heard heard = who_hears(l, t, (uint16_t)port);
+		enum heard heard = who_hears(l, address, (uint16_t)port);
 
 		if (heard == HEARD_YES || (heard == HEARD_LOOPBACK && is_for_lo(r->rule)))
 			continue;
@@ -335,14 +356,11 @@ static void check_listening(const char *name, void *userdata, struct findings *f
 		for (size_t i = 0; i < d->n_rules; i++) {
 			const struct rule *r = d->rules[i].rule;
 
-			/* `*` is for other hosts too. */
 			if (r->disabled || !(r->protocols & protocols[p]))
 				continue;
 			for (size_t t = 0; t < r->n_targets; t++)
-				if (r->targets[t].address.family ? is_own(&r->targets[t].address)
-								 : r->listen == RULE_LISTEN_LOCAL)
-					check_target(name, &d->rules[i], &r->targets[t],
-						     protocols[p], &l, f);
+				check_target(name, &d->rules[i], &r->targets[t], protocols[p], &l,
+					     f);
 		}
 		free(l.items);
 	}

@@ -28,8 +28,9 @@ struct doctor {
 	bool connects; /* --connect */
 };
 
-extern const struct findings_check doctor_host_checks[]; /* doctor-host.c: kernel, daemon, files */
-extern const struct findings_check doctor_rule_checks[]; /* doctor-rules.c: by the rules */
+extern const struct findings_check doctor_host_checks[];   /* doctor-host.c: kernel, daemon */
+extern const struct findings_check doctor_status_checks[]; /* there: by its status, if it answers */
+extern const struct findings_check doctor_rule_checks[];   /* doctor-rules.c: by the rules */
 
 /* "rule 3", or "the rule tcp 8080 to 80" of a file. */
 const char *doctor_rule_words(const struct doctor_rule *r, char *buffer, size_t size);

@@ -42,27 +42,38 @@ static void take_rules(struct doctor *d, const json_t *list)
 	}
 }
 
-/* Without a daemon: those that it would read, and what is wrong there. */
-static void read_rules(struct doctor *d, struct findings *f)
+static bool refuse_config(const struct diag *diag, struct findings *f)
+{
+	findings_add(f, "configuration", FINDING_ERROR, "%s has errors%s%s", CONFIG_DEFAULT,
+		     diag->n_items ? ", the first: " : "",
+		     diag->n_items ? diag->items[0].message : "");
+	findings_command(f, "redirectctl check %s", CONFIG_DEFAULT);
+	return false;
+}
+
+/* Without a daemon: those that it would read. Returns whether they are known. */
+static bool read_rules(struct doctor *d, struct findings *f)
 {
 	_cleanup_(config_freep) struct config *c = NULL;
-	struct diag diag = {0};
+	_cleanup_(diag_clear) struct diag diag = {0};
 	struct rule *rule;
 
-	if (access(CONFIG_DEFAULT, R_OK) < 0)
-		return;
+	if (access(CONFIG_DEFAULT, F_OK) < 0) {
+		findings_add(f, "configuration", FINDING_WARNING,
+			     "there is no %s: no rule is known", CONFIG_DEFAULT);
+		findings_hint(f, "write one, as in redirectd.conf(5)");
+		return false;
+	}
 	if (config_new(&c) < 0)
 		abort();
-	if (config_read_file(c, CONFIG_DEFAULT, &diag) < 0) {
-		findings_add(f, "configuration", FINDING_ERROR, "%s has errors%s%s", CONFIG_DEFAULT,
-			     diag.n_items ? ", the first: " : "",
-			     diag.n_items ? diag.items[0].message : "");
-		findings_command(f, "redirectctl check %s", CONFIG_DEFAULT);
-	}
-	for (size_t i = 0; i < c->n_rules && diag.n_items == 0; i++)
+	if (config_read_file(c, CONFIG_DEFAULT, &diag) < 0 || diag.n_items > 0)
+		return refuse_config(&diag, f);
+	for (size_t i = 0; i < c->n_rules; i++)
 		if (rule_copy(c->rules[i].rule, &rule) == 0)
 			add_rule(d, 0, rule);
-	diag_clear(&diag);
+	findings_add(f, "configuration", FINDING_INFO, "by the file %s: %zu rule%s", CONFIG_DEFAULT,
+		     c->n_rules, c->n_rules == 1 ? "" : "s");
+	return true;
 }
 
 /* ---- output ---- */
@@ -143,13 +154,18 @@ static void ask(const char *socket, struct answers *a, struct failure *f)
 
 static void examine(struct doctor *d, const struct answers *a, struct findings *f)
 {
+	bool known = true;
+
 	findings_run(f, doctor_host_checks, d);
-	if (a->status)
+	if (a->status) {
+		findings_run(f, doctor_status_checks, d);
 		take_rules(d, a->list);
-	else
-		read_rules(d, f);
+	} else {
+		known = read_rules(d, f);
+	}
 	varlink_findings_unpack(json_object_get(a->doctor, "findings"), f);
-	findings_run(f, doctor_rule_checks, d);
+	if (known)
+		findings_run(f, doctor_rule_checks, d);
 }
 
 enum exit_code verb_doctor(const struct options *o, struct failure *f)

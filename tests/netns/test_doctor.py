@@ -100,7 +100,29 @@ class TestDaemon:
             assert not doctor.answer["daemon"]
             assert "no daemon at" in doctor.find("daemon")[0]["message"]
             checks = {f["check"] for f in doctor.answer["findings"]}
-            assert {"kernel", "bpffs", "nat", "listening"} <= checks and "attached" not in checks
+            assert {"kernel", "bpffs", "configuration"} <= checks
+            assert not checks & {"attached", "room"}, "what only the daemon knows"
+
+    @pytest.mark.parametrize("text, severity, words", [
+        (None, "warning", "there is no /etc/redirectd/redirectd.conf: no rule is known"),
+        ("redirect tcp 8080 to 80\n", "info", "by the file /etc/redirectd/redirectd.conf: 1 rule"),
+        ("redirect tcp 8080 too 80\n", "error", "/etc/redirectd/redirectd.conf has errors, the first: ")])
+    def test_without_a_daemon(self, hosts, tmp_path, text, severity, words):
+        """What the file says is told as such, and nothing is called good that nobody looked at."""
+        (tmp_path / "redirectd").mkdir()
+        if text:
+            (tmp_path / "redirectd/redirectd.conf").write_text(text)
+        done = hosts.server.run(
+            "unshare", "--mount", "--propagation", "private", "sh", "-c",
+            'mount --bind "$0" /etc && exec "$@"', tmp_path, REDIRECTCTL, "-j", "-s", tmp_path / "none", "doctor",
+            check=False)
+        assert done.returncode == EXIT_FAILED, done.stderr
+        answer = json.loads(done.stdout)
+        jsonschema.validate(answer, SCHEMA)
+        found, = [f for f in answer["findings"] if f["check"] == "configuration"]
+        assert found["severity"] == severity and found["message"].startswith(words)
+        about_rules = {f["check"] for f in answer["findings"]} & {"nat", "listening", "room"}
+        assert about_rules == ({"nat", "listening"} if severity == "info" else set())
 
     def test_reload_that_failed(self, hosts):
         with Daemon(hosts.server, config="redirect tcp 8080 to 80\n") as daemon, TcpEcho(hosts.server, 80):
@@ -264,6 +286,17 @@ class TestTargets:
                                 "rule 1 sends to udp port 80, where nobody listens"]
             with TcpEcho(hosts.server, 80):
                 assert "udp" in Doctor(daemon, code=EXIT_FAILED).only("listening")["message"]
+
+    def test_at_the_address_of_the_rule(self, hosts):
+        """A port alone is looked for where the rule's packets go: at the address they were sent to."""
+        rule = f"tcp {Pair.SERVER4}:8080 to 80"
+        with Daemon(hosts.server, rule, "tcp 198.51.100.0/24:8081 to 81") as daemon:
+            assert [f["message"] for f in Doctor(daemon, code=EXIT_FAILED).find("listening")] == [
+                "rule 1 sends to tcp port 80, where nobody listens"]
+            with hosts.server.listen(Pair.OTHER4, 80):
+                assert Doctor(daemon, code=EXIT_FAILED).only("listening")
+            with hosts.server.listen(Pair.SERVER4, 80):
+                Doctor(daemon)
 
     def test_loopback_only(self, hosts):
         with Daemon(hosts.server, "tcp 8080 to 80") as daemon, hosts.server.listen("127.0.0.1", 80):
