@@ -56,7 +56,7 @@ int manager_reload(struct manager *m, bool dry_run, struct diag *diag, struct ch
 	free(m->reload_error);
 	m->reload_error = NULL;
 	if (r < 0)
-		m->reload_error = strdup(diag->n_items ? diag->items[0].message : strerror(-r));
+		m->reload_error = diag_summary(diag, r);
 	return r;
 }
 

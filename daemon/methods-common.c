@@ -136,45 +136,10 @@ static int error_exit_code(int error)
 	return 1;
 }
 
-/* "FILE:LINE:COLUMN: what is wrong", with the parts that are known. */
-static void print_place(FILE *out, const struct diag_item *item)
-{
-	if (item->file)
-		fprintf(out, "%s:", item->file);
-	if (item->file && item->line)
-		fprintf(out, "%u:", item->line);
-	if (item->file && item->line && item->column)
-		fprintf(out, "%u:", item->column);
-	if (item->file)
-		fputc(' ', out);
-}
-
-/* One line for people: the first item, and how many there are. NULL: out of memory. */
-static char *summary(int error, const struct diag *diag)
-{
-	char *text = NULL;
-	size_t length;
-	FILE *out;
-
-	if (diag->n_items == 0)
-		return strdup(strerror(-error));
-	out = open_memstream(&text, &length);
-	if (!out)
-		return NULL;
-	print_place(out, &diag->items[0]);
-	fputs(diag->items[0].message, out);
-	if (diag->n_items > 1)
-		fprintf(out, " (and %zu more)", diag->n_items - 1);
-	if (fclose(out) == 0)
-		return text;
-	free(text);
-	return NULL;
-}
-
 int methods_refuse(struct call *call, int error, const struct diag *diag)
 {
 	int code = diag->n_items > 0 ? diag_exit_code(diag) : error_exit_code(error);
-	_cleanup_(freep) char *message = summary(error, diag);
+	_cleanup_(freep) char *message = diag_summary(diag, error);
 	json_t *items;
 	int r;
 

@@ -178,6 +178,27 @@ void diag_print(const struct diag *d, FILE *out, const char *prefix)
 		diag_print_item(&d->items[i], out, prefix);
 }
 
+char *diag_summary(const struct diag *d, int error)
+{
+	char *text = NULL;
+	size_t length;
+	FILE *out;
+
+	if (d->n_items == 0)
+		return strdup(strerror(-error));
+	out = open_memstream(&text, &length);
+	if (!out)
+		return NULL;
+	diag_print_place(&d->items[0], out, NULL);
+	fputs(d->items[0].message, out);
+	if (d->n_items > 1)
+		fprintf(out, " (and %zu more)", d->n_items - 1);
+	if (fclose(out) == 0)
+		return text;
+	free(text);
+	return NULL;
+}
+
 int diag_exit_code(const struct diag *d)
 {
 	/*

@@ -59,5 +59,11 @@ void diag_add(struct diag *d, enum diag_code code, const struct diag_place *plac
  */
 void diag_print(const struct diag *d, FILE *out, const char *prefix);
 
+/*
+ * One line for people, which the caller frees: the first item, and how many more there are.
+ * `error`, a negative errno, is what is said without any. NULL: out of memory.
+ */
+char *diag_summary(const struct diag *d, int error);
+
 /* The most severe code in the diag as an exit code of the contract: 6, 7 or 1; 0 when empty. */
 int diag_exit_code(const struct diag *d);

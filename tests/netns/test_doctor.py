@@ -130,7 +130,10 @@ class TestDaemon:
             daemon.ctl("reload", code=6)
             doctor = Doctor(daemon, code=EXIT_FAILED)
             assert problems(daemon) == (["reload"], "the last reload failed")
-            assert doctor.only("configuration")["command"] == f"redirectctl check {daemon.config}"
+            found = doctor.only("configuration")
+            assert found["command"] == f"redirectctl check {daemon.config}"
+            assert f'{daemon.config}:1:19: "to" is missing' in found["message"]
+            assert found["message"].endswith(daemon.json("status")["last_reload_error"])
 
     def test_runtime_rules(self, hosts):
         with Daemon(hosts.server, config="redirect tcp 8080 to 80 name web\n") as daemon, \
