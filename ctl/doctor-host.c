@@ -251,15 +251,14 @@ static void check_configuration(const char *name, void *userdata, struct finding
 	}
 	if (runtime) {
 		findings_add(f, name, FINDING_INFO,
-			     "%" JSON_INTEGER_FORMAT
-			     " rules are in no file, and lost at stop and reboot",
-			     runtime);
+			     "%" JSON_INTEGER_FORMAT " rule%s in no file, lost at stop and reboot",
+			     runtime, runtime == 1 ? "" : "s");
 		findings_command(f, "redirectctl save");
 	}
 	if (differ) {
 		findings_add(f, name, FINDING_INFO,
-			     "%" JSON_INTEGER_FORMAT " rules are otherwise than in their file",
-			     differ);
+			     "%" JSON_INTEGER_FORMAT " rule%s otherwise than in the file", differ,
+			     differ == 1 ? "" : "s");
 		findings_command(f, "redirectctl diff");
 	}
 }

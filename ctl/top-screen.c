@@ -89,8 +89,9 @@ static void draw_title(const struct top_data *d, const char *view, bool paused, 
 		put(0, width, A_BOLD, "redirectd");
 		return;
 	}
-	put(0, width, A_BOLD, "redirectd %s  up %s  %zu rules  [%s]%s", d->version,
-	    text_format_span(d->uptime_ms, span), d->n_rules, view, paused ? " (paused)" : "");
+	put(0, width, A_BOLD, "redirectd %s  up %s  %zu rule%s  [%s]%s", d->version,
+	    text_format_span(d->uptime_ms, span), d->n_rules, d->n_rules == 1 ? "" : "s", view,
+	    paused ? " (paused)" : "");
 }
 
 static void draw_fill(const struct top_data *d, int y, int width)

@@ -271,10 +271,11 @@ enum exit_code verb_reload(const struct options *o, struct failure *f)
 static void print_saved(const struct options *o, const json_t *answer, const char *file)
 {
 	const char *done = options_has(o, OPTION_DRY_RUN) ? "would save" : "saved";
+	json_int_t n = number_of(answer, "saved");
 
 	if (options_has(o, OPTION_QUIET) && !options_has(o, OPTION_DRY_RUN))
 		return;
-	printf("%s %" JSON_INTEGER_FORMAT " runtime rules: ", done, number_of(answer, "saved"));
+	printf("%s %" JSON_INTEGER_FORMAT " runtime rule%s: ", done, n, n == 1 ? "" : "s");
 	text_write_safe(file, strlen(file), stdout);
 	printf(" %s %" JSON_INTEGER_FORMAT "\n",
 	       options_has(o, OPTION_DRY_RUN) ? "would have" : "has", number_of(answer, "rules"));
@@ -282,6 +283,8 @@ static void print_saved(const struct options *o, const json_t *answer, const cha
 
 static void warn_saved(const struct options *o, const json_t *answer)
 {
+	json_int_t differ = number_of(answer, "differ");
+
 	if (number_of(answer, "rules") > 0 && !options_has(o, OPTION_DRY_RUN) &&
 	    !json_is_true(json_object_get(answer, "included")))
 		fputs("The configuration does not read that file: the rules are lost at stop and "
@@ -289,11 +292,11 @@ static void warn_saved(const struct options *o, const json_t *answer)
 		      "Add this line to it, then run `redirectctl reload`:\n"
 		      "    include rules.d/*.conf\n",
 		      stderr);
-	if (number_of(answer, "differ") > 0)
+	if (differ > 0)
 		fprintf(stderr,
-			"%" JSON_INTEGER_FORMAT " rules of other files are changed or removed: "
-			"`redirectctl diff` shows them; only an edit of those files keeps that.\n",
-			number_of(answer, "differ"));
+			"%" JSON_INTEGER_FORMAT " rule%s of other files changed or removed: "
+			"`redirectctl diff` shows that; only an edit of those files keeps it.\n",
+			differ, differ == 1 ? "" : "s");
 }
 
 enum exit_code verb_save(const struct options *o, struct failure *f)

@@ -329,6 +329,7 @@ static void print_resize(const struct status *s)
 /* A change that goes back by itself is the first thing to know. */
 static void print_pending(const json_t *pending)
 {
+	json_int_t n = json_integer_value(json_object_get(pending, "changes"));
 	char text[160], span[TEXT_SPAN_LEN];
 
 	if (!json_is_object(pending))
@@ -336,8 +337,9 @@ static void print_pending(const json_t *pending)
 	text_format_span((uint64_t)json_integer_value(json_object_get(pending, "remaining_ms")),
 			 span);
 	snprintf(text, sizeof(text),
-		 "%" JSON_INTEGER_FORMAT " rules go back in %s, unless `redirectctl confirm` comes",
-		 json_integer_value(json_object_get(pending, "changes")), span);
+		 "%" JSON_INTEGER_FORMAT
+		 " rule%s to go back in %s, unless `redirectctl confirm` comes",
+		 n, n == 1 ? "" : "s", span);
 	text_print_line("pending", text);
 }
 

@@ -48,7 +48,7 @@ static int run(const struct options *options)
 	if (exit_code)
 		return exit_code;
 	if (options->check_only) {
-		printf("%zu rules, no errors\n", config->n_rules);
+		printf("%zu rule%s, no errors\n", config->n_rules, config->n_rules == 1 ? "" : "s");
 		config_free(config);
 		return 0;
 	}

@@ -85,8 +85,8 @@ static int on_reload(sd_event_source *s, const struct signalfd_siginfo *info, vo
 	}
 	changes_clear(&changes);
 	diag_clear(&diag);
-	sd_notifyf(false, "READY=1\nSTATUS=%zu rules%s", m->rules->n_entries,
-		   r < 0 ? "; the last reload failed" : "");
+	sd_notifyf(false, "READY=1\nSTATUS=%zu rule%s%s", m->rules->n_entries,
+		   m->rules->n_entries == 1 ? "" : "s", r < 0 ? "; the last reload failed" : "");
 	return 0;
 }
 
@@ -335,7 +335,8 @@ static void announce(struct manager *m)
 	log_notice("%zu rule%s on %zu interface%s%s", m->rules->n_entries,
 		   m->rules->n_entries == 1 ? "" : "s", n, n == 1 ? "" : "s",
 		   datapath_adopted(m->datapath) ? ", flows and counters taken over" : "");
-	sd_notifyf(false, "READY=1\nSTATUS=%zu rules on %zu interfaces", m->rules->n_entries, n);
+	sd_notifyf(false, "READY=1\nSTATUS=%zu rule%s on %zu interface%s", m->rules->n_entries,
+		   m->rules->n_entries == 1 ? "" : "s", n, n == 1 ? "" : "s");
 }
 
 static int start(struct manager *m)
