@@ -2,6 +2,8 @@
 /* Trace: what would become of a packet, as JSON. */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "daemon/manager.h"
@@ -174,6 +176,15 @@ static int refuse(struct call *call, int error, const char *message, const char 
 	return methods_refuse(call, error, &diag);
 }
 
+static int refuse_interface(struct call *call, const char *name)
+{
+	_cleanup_(freep) char *message = NULL;
+
+	if (asprintf(&message, "there is no interface \"%s\"", name) < 0)
+		return -ENOMEM;
+	return refuse(call, -ENODEV, message, "`ip link` shows those that are there");
+}
+
 int methods_trace(struct call *call, json_t *parameters, void *userdata)
 {
 	struct manager *m = userdata;
@@ -191,7 +202,7 @@ int methods_trace(struct call *call, json_t *parameters, void *userdata)
 	query.ifindex = p.interface ? manager_interface_index(m, p.interface)
 				    : trace_find_interface(&query.src);
 	if (!query.ifindex && p.interface)
-		return methods_invalid_parameter(call, "interface");
+		return refuse_interface(call, p.interface);
 	if (!query.ifindex)
 		return refuse(call, -ENETUNREACH,
 			      "there is no route to the source, which would tell where it comes in",

@@ -153,6 +153,11 @@ class TestApply:
                 with contextlib.suppress(ConnectionResetError):
                     assert b"InvalidMessage" in s.recv(1 << 16)
 
+    def test_too_large(self, daemon):
+        path = daemon.file("huge.conf", "#" * 17000000)
+        done = daemon.ctl("apply", "-f", path, code=EXIT_FAILED)
+        assert done.stderr == "redirectctl: a request has at most 16777216 bytes\n"
+
     def test_nobody_else_may(self, daemon):
         nobody = {"user": 65534, "group": 65534, "extra_groups": []}
         for verb in (["apply", "-f", daemon.config], ["diff"], ["confirm"], ["rollback"], ["save"],

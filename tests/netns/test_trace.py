@@ -280,7 +280,7 @@ class TestWords:
         assert message in hosts.daemon.ctl("trace", *words, code=EXIT_USAGE).stderr
 
     def test_place(self, hosts):
-        for words, message in ((("203.0.113.1:1",), "say the interface"), (("192.0.2.1:1", "nope"), "interface")):
+        for words, message in ((("203.0.113.1:1",), "say the interface"), (("192.0.2.1:1", "nope"), 'there is no interface "nope"')):
             on = ("on", words[1]) if len(words) > 1 else ()
             assert message in hosts.daemon.ctl("trace", "tcp", words[0], "192.0.2.2:8080", *on,
                                                code=EXIT_FAILED).stderr
