@@ -312,27 +312,54 @@ static void read_chain(struct nat *nat, char *text)
 			nat->chains[chain].hook = hooks[n].hook;
 }
 
+/* `[packets:bytes] -A …`, as `iptables-save -c` prints rules. */
+static char *skip_counters(char *line)
+{
+	char *end = *line == '[' ? strstr(line, "] ") : NULL;
+
+	return end ? end + 2 : line;
+}
+
+static void read_line(struct import *i, struct nat *nat, unsigned number, char *line)
+{
+	struct import_place place = {number, line};
+
+	line = skip_counters(line);
+	if (*line == ':')
+		read_chain(nat, line + 1);
+	else if (strncmp(line, "-P ", 3) == 0)
+		read_chain(nat, line + 3);
+	else if (strncmp(line, "-A ", 3) == 0)
+		read_rule(i, nat, number, line);
+	else if (*line && *line != '#' && strncmp(line, "-N ", 3) != 0)
+		import_skip(i, &place, "not a line of iptables-save");
+}
+
 int import_read_iptables(struct import *i, char *text)
 {
 	struct nat nat = {0};
 	bool is_nat = true; /* rules without a heading, as of `iptables -t nat -S` */
+	bool is_open = false;
 	unsigned number = 0;
 	char *line;
 
 	while ((line = strsep(&text, "\n"))) {
 		number++;
-		if (*line == '*')
+		line[strcspn(line, "\r")] = '\0';
+		if (*line == '*') {
 			is_nat = strcmp(line, "*nat") == 0;
-		else if (strcmp(line, "COMMIT") == 0) {
+			is_open = true;
+		} else if (strcmp(line, "COMMIT") == 0) {
+			is_open = false;
 			nat_take(&nat, i);
 			nat_clear(&nat); /* the next table may have chains of the same names */
-		} else if (is_nat && *line == ':')
-			read_chain(&nat, line + 1);
-		else if (is_nat && strncmp(line, "-P ", 3) == 0)
-			read_chain(&nat, line + 3);
-		else if (is_nat && strncmp(line, "-A ", 3) == 0)
-			read_rule(i, &nat, number, line);
+		} else if (is_nat) {
+			read_line(i, &nat, number, line);
+		}
 	}
+	if (is_open)
+		import_skip(i, &(const struct import_place){number, NULL},
+			    "COMMIT is missing: the text is cut short");
 	nat_take(&nat, i);
 	nat_clear(&nat);
 	return 0;
@@ -340,8 +367,8 @@ int import_read_iptables(struct import *i, char *text)
 
 bool import_looks_like_iptables(const char *text)
 {
-	static const char *const heads[] = {"*nat\n", "*filter\n",	"*mangle\n",
-					    "*raw\n", "-P PREROUTING ", "-A PREROUTING "};
+	static const char *const heads[] = {"*nat", "*filter",	      "*mangle",
+					    "*raw", "-P PREROUTING ", "-A PREROUTING "};
 
 	for (; text && *text; text = strchr(text, '\n') ? strchr(text, '\n') + 1 : NULL)
 		for (size_t n = 0; n < sizeof(heads) / sizeof(heads[0]); n++)

@@ -407,3 +407,8 @@ bool import_is_complete(const struct import *i)
 {
 	return !i->incomplete;
 }
+
+bool import_is_empty(const struct import *i)
+{
+	return i->n_rules == 0 && i->n_remarks == 0;
+}

@@ -107,10 +107,12 @@ int import_read_docker(struct import *i, char *text);
 
 /* Puts what is to be said into the order of lines. */
 void import_sort(struct import *i);
-/* What was found; `name` is that of the text in messages. */
 /* The rule of a number from 0; NULL: no more. */
 const struct rule *import_rule(const struct import *i, size_t n);
+/* What was found; `name` is that of the text in messages. */
 void import_print_rules(const struct import *i, FILE *out);
 void import_print_remarks(const struct import *i, const char *name, bool notes, FILE *out);
 json_t *import_to_json(const struct import *i, const char *format);
 bool import_is_complete(const struct import *i);
+/* Has the text neither a rule nor anything that was not taken or is worth a word? */
+bool import_is_empty(const struct import *i);

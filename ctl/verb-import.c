@@ -14,9 +14,26 @@
 
 #define FORMATS_MOST 8
 
+static const char *words_for(const char *path)
+{
+	return strcmp(path, "-") == 0 ? "the standard input" : path;
+}
+
+static unsigned count_lines(const char *text)
+{
+	unsigned n = 1;
+
+	while ((text = strchr(text, '\n'))) {
+		text++;
+		n++;
+	}
+	return n;
+}
+
 /* The caller frees *ret, also after a failure. */
 static enum exit_code read_all(const char *path, char **ret, struct failure *f)
 {
+	const char *words = words_for(path);
 	FILE *in = strcmp(path, "-") == 0 ? stdin : fopen(path, "re");
 	char *text = NULL;
 	size_t size = 0;
@@ -34,11 +51,14 @@ static enum exit_code read_all(const char *path, char **ret, struct failure *f)
 		fclose(in);
 	*ret = text;
 	if (failed)
-		return failure_set(f, CTL_FAILED, "cannot read %s: %s", path, strerror(error));
+		return failure_set(f, CTL_FAILED, "cannot read %s: %s", words, strerror(error));
 	if (n < 0)
-		return failure_set(f, CTL_INVALID, "%s is empty", path);
+		return failure_set(f, CTL_INVALID, "%s is empty", words);
 	if (utf8_find_invalid(text, strlen(text)) != strlen(text))
-		return failure_set(f, CTL_INVALID, "%s is not a text in UTF-8", path);
+		return failure_set(f, CTL_INVALID, "%s is not a text in UTF-8", words);
+	if (text[n - 1] == '\0')
+		return failure_set(f, CTL_INVALID, "%s has a NUL byte in line %u", words,
+				   count_lines(text));
 	return CTL_DONE;
 }
 
@@ -59,20 +79,30 @@ static enum exit_code refuse_format(const char *name, struct failure *f)
 			   closest ? "\"" : "", known);
 }
 
-static enum exit_code find_format(const struct options *o, const char *path, const char *text,
-				  const struct import_format **ret, struct failure *f)
+/* The format that was named, NULL if none was. */
+static enum exit_code choose_format(const struct options *o, const struct import_format **ret,
+				    struct failure *f)
 {
 	const char *name = o->values[OPTION_FORMAT];
-	const struct import_format *format = import_formats;
 
-	while (format->name && !(name ? strcmp(format->name, name) == 0 : format->looks_like(text)))
-		format++;
-	*ret = format;
-	if (format->name)
+	*ret = NULL;
+	if (!name)
 		return CTL_DONE;
-	if (name)
-		return refuse_format(name, f);
-	failure_set(f, CTL_INVALID, "%s is of no format that is known", path);
+	for (const struct import_format *format = import_formats; format->name; format++)
+		if (strcmp(format->name, name) == 0)
+			*ret = format;
+	return *ret ? CTL_DONE : refuse_format(name, f);
+}
+
+static enum exit_code guess_format(const char *path, const char *text,
+				   const struct import_format **ret, struct failure *f)
+{
+	for (const struct import_format *format = import_formats; format->name; format++)
+		if (format->looks_like(text)) {
+			*ret = format;
+			return CTL_DONE;
+		}
+	failure_set(f, CTL_INVALID, "%s is of no format that is known", words_for(path));
 	failure_hint(f, "say which with --format; see `redirectctl import --help`");
 	return CTL_INVALID;
 }
@@ -90,6 +120,9 @@ static enum exit_code print(const struct options *o, const struct import *i, con
 		import_print_rules(i, stdout);
 		fflush(stdout); /* in front of the remarks, if both go to a terminal */
 		import_print_remarks(i, path, !options_has(o, OPTION_QUIET), stderr);
+		if (import_is_empty(i) && !options_has(o, OPTION_QUIET))
+			fprintf(stderr, "%s: %s has no redirection, as %s\n",
+				program_invocation_short_name, words_for(path), format);
 	}
 	return import_is_complete(i) ? CTL_DONE : CTL_INVALID;
 }
@@ -100,10 +133,12 @@ enum exit_code verb_import(const struct options *o, struct failure *f)
 	const char *path = o->n_operands > 0 ? o->operands[0] : "-";
 	_cleanup_(freep) char *text = NULL;
 	const struct import_format *format;
-	enum exit_code code = read_all(path, &text, f);
+	enum exit_code code = choose_format(o, &format, f);
 
 	if (code == CTL_DONE)
-		code = find_format(o, path, text, &format, f);
+		code = read_all(path, &text, f);
+	if (code == CTL_DONE && !format)
+		code = guess_format(path, text, &format, f);
 	if (code != CTL_DONE)
 		return code;
 	format->read(i, text);

@@ -145,6 +145,36 @@ class TestFailures:
         done = run_text(text)
         assert done.returncode == code and word in done.stderr and not done.stdout
 
+    @pytest.mark.parametrize("text, code, words", [
+        ("", EXIT_INVALID, "redirectctl: the standard input is empty"),
+        ("*nat\n-A PREROUTING -j X\n\0-A PREROUTING -j Y\n", EXIT_INVALID,
+         "redirectctl: the standard input has a NUL byte in line 3"),
+        ("*filter\nwhatever\nCOMMIT\n*nat\n-A PREROUT", EXIT_INVALID, "-:5: not taken: COMMIT is missing"),
+        ("*nat\nhello world\nCOMMIT\n", EXIT_INVALID, "-:2: not taken: not a line of iptables-save"),
+        ("*nat\n:PREROUTING ACCEPT [0:0]\n# x\n\n-N A\nCOMMIT\n", 0,
+         "redirectctl: the standard input has no redirection")])
+    def test_nothing_is_passed_over(self, text, code, words):
+        done = run_text(text)
+        assert done.returncode == code and not done.stdout
+        assert done.stderr.splitlines()[0].startswith(words)
+
+    def test_nothing_to_do_is_told_once(self):
+        assert run_text("*nat\nCOMMIT\n", "-q").stderr == ""
+        assert json.loads(run_text("*nat\nCOMMIT\n", "-j").stdout)["complete"]
+        assert run_text("whatever\n", "--format", "foo").returncode == EXIT_USAGE
+        assert run_text("", "--format", "foo").returncode == EXIT_USAGE
+
+    @pytest.mark.parametrize("change", [
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: text.replace("-A ", "[12:3456] -A ")], ids=["CRLF", "counters"])
+    def test_other_spellings_of_iptables(self, change):
+        """Written on another system, or by `iptables-save -c`."""
+        text = ("*nat\n:PREROUTING ACCEPT [0:0]\n"
+                "-A PREROUTING -p tcp -m tcp --dport 1 -j REDIRECT --to-ports 2\nCOMMIT\n")
+        for arguments in ((), ("--format", "iptables")):
+            done = run_text(change(text), *arguments)
+            assert (done.stdout, done.returncode) == ("redirect tcp 1 to 2\n", 0), done.stderr
+
     def test_no_such_file(self):
         done = run("nosuch")
         assert done.returncode == EXIT_FAILED and "nosuch" in done.stderr
