@@ -4,7 +4,9 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "ctl/options.h"
 #include "ctl/verbs.h"
@@ -23,8 +25,9 @@ const char *const filter_states[FILTER_STATE_COUNT] = {
 static enum exit_code set_word(json_t *parameters, const char *key, const char *value,
 			       const char *const *words, size_t n_words, struct failure *f)
 {
+	char known[128] = "";
 	const char *closest;
-	size_t i;
+	size_t i, length = 0;
 
 	for (i = 0; i < n_words; i++)
 		if (strcasecmp(words[i], value) == 0) {
@@ -32,9 +35,14 @@ static enum exit_code set_word(json_t *parameters, const char *key, const char *
 			return CTL_DONE;
 		}
 	closest = words_closest(value, strlen(value), words, n_words);
-	return failure_set(f, CTL_USAGE, "unknown %s \"%s\"%s%s%s", key, value,
-			   closest ? "; did you mean \"" : "", closest ? closest : "",
-			   closest ? "\"?" : "");
+	failure_set(f, CTL_USAGE, "unknown %s \"%s\"%s%s%s", key, value,
+		    closest ? "; did you mean \"" : "", closest ? closest : "",
+		    closest ? "\"?" : "");
+	for (i = 0; i < n_words && length < sizeof(known); i++)
+		length += (size_t)snprintf(known + length, sizeof(known) - length, "%s%s",
+					   i ? ", " : "", words[i]);
+	failure_hint(f, "it is one of %s", known);
+	return CTL_USAGE;
 }
 
 static enum exit_code set_protocol(json_t *parameters, const char *key, const char *value,
@@ -97,6 +105,24 @@ static const struct {
 	{OPTION_RULE, "rule", set_rule},
 };
 
+static const char *family_name(const struct ip_prefix *p)
+{
+	return p->family == AF_INET ? "IPv4" : "IPv6";
+}
+
+/* No flow has addresses of both families: a list that is always empty would look like an answer. */
+static enum exit_code check_families(const struct options *o, struct failure *f)
+{
+	const char *src = o->values[OPTION_SRC], *dst = o->values[OPTION_DST];
+	struct ip_prefix a, b;
+
+	if (!src || !dst || ip_prefix_parse(src, &a) < 0 || ip_prefix_parse(dst, &b) < 0 ||
+	    a.family == b.family)
+		return CTL_DONE;
+	return failure_set(f, CTL_USAGE, "--src %s is %s, but --dst %s is %s: no flow has both",
+			   src, family_name(&a), dst, family_name(&b));
+}
+
 enum exit_code filter_make(const struct options *o, json_t *parameters, struct failure *f)
 {
 	size_t i;
@@ -108,7 +134,7 @@ enum exit_code filter_make(const struct options *o, json_t *parameters, struct f
 		    filter_table[i].set(parameters, filter_table[i].key, value, f) != CTL_DONE)
 			return f->code;
 	}
-	return CTL_DONE;
+	return check_families(o, f);
 }
 
 static enum exit_code refuse_prefix(const struct options *o, enum option_id id, struct failure *f)

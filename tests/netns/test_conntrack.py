@@ -155,6 +155,8 @@ class TestFilters:
     @pytest.mark.parametrize("arguments", [
         ["list", "-s", "192.0.2.256"], ["list", "-s", "192.0.2.0/33"], ["list", "-d", "host"],
         ["list", "--sport", "0"], ["list", "--dport", "65536"], ["list", "--dport", "80x"],
+        ["list", "-s", "192.0.2.1", "-d", "2001:db8::1"], ["list", "-s", "192.0.2.1", "-s", "192.0.2.2"],
+        ["get", "-p", "tcp", "-s", "192.0.2.1", "-d", "2001:db8::1", "--sport", "1", "--dport", "2"],
         ["list", "--dport", "-1"], ["list", "-p", "icmp"], ["list", "--state", "OPEN"], ["list", "--rule"], ["list", "-o", "table"],
         ["list", "-j", "-o", "extended"], ["delete"], ["delete", "-o", "extended"], ["flush", "-p", "tcp"],
         ["get"], ["get", "-p", "tcp", "-s", "192.0.2.1", "-d", "192.0.2.2", "--sport", "1"],
@@ -165,6 +167,12 @@ class TestFilters:
         done = net.daemon.ctl("conntrack", *arguments, code=EXIT_USAGE)
         assert bool(done.stdout) == ("-j" in arguments) and bool(done.stderr) == ("-j" not in arguments)
         assert len(net.daemon.flows()) == 8
+
+    def test_what_it_could_be(self, net, traffic):
+        said = net.daemon.ctl("conntrack", "list", "-p", "icmp", code=EXIT_USAGE).stderr
+        assert said.endswith("redirectctl: it is one of tcp, udp\n")
+        said = net.daemon.ctl("conntrack", "list", "--state", "ESTABLISED", code=EXIT_USAGE).stderr
+        assert 'did you mean "ESTABLISHED"?' in said and said.endswith(" UNREPLIED, REPLIED\n")
 
     @pytest.mark.parametrize("verb", ["list", "count", "delete"])
     @pytest.mark.parametrize("rule", ["nosuch", "4000", "99999999999999999999", "we\nb"])
