@@ -18,22 +18,34 @@
 static const char add_details[] =
 	"RULE is the rest of the words, or one quoted word:\n"
 	"\n"
-	"    PROTO [ADDR:]PORT[-PORT] to PORT[-PORT] [OPTION...]\n"
+	"    PROTO [ADDR:]PORT[-PORT] to TARGET[,TARGET...] [OPTION...]\n"
 	"\n"
 	"    PROTO    tcp | udp | tcp+udp\n"
 	"    ADDR     192.0.2.1 | [2001:db8::1] | a prefix | * (every destination);\n"
 	"             left out: any address of this host\n"
-	"    OPTION   on IFACE[,IFACE...]     only packets that come in there\n"
-	"             from PREFIX[,PREFIX...] only clients from there\n"
-	"             name NAME               a name for remove, show, enable, disable\n"
-	"             disabled                keep the rule, but out of force\n"
+	"    TARGET   PORT[-PORT] on the same host, or ADDR:PORT[-PORT]; of several, each may\n"
+	"             have more or fewer flows: weight N behind it\n"
+	"    OPTION   on IFACE[,IFACE...]        only packets that come in there\n"
+	"             from PREFIX[,PREFIX...]    only clients from there\n"
+	"             name NAME                  a name for remove, show, enable, disable\n"
+	"             masquerade                 the source becomes this host's address\n"
+	"             snat ADDR                  the source becomes ADDR\n"
+	"             balance hash|random|maglev which of several targets a flow gets\n"
+	"             max-flows N [per source]   at most so many flows at a time\n"
+	"             rate N/s|m|h [burst N] [per source]\n"
+	"                                        at most so many new flows\n"
+	"             timeout NAME DURATION      how long flows without packets are kept\n"
+	"             on-change keep|drain DURATION|reset\n"
+	"                                        what a change does to the rule's flows\n"
+	"             disabled                   keep the rule, but out of force\n"
 	"\n"
 	"The rule is in force at once and stays over restarts of the daemon. It is lost when\n"
 	"the daemon is stopped and at reboot, unless `redirectctl save` writes it into a file.\n"
 	"redirectd.conf(5) has the whole grammar.\n"
 	"\n"
 	"    redirectctl add tcp 8080 to 80 name web\n"
-	"    redirectctl add 'udp 5300 -> 53' on eth0 from 192.0.2.0/24\n";
+	"    redirectctl add 'udp 5300 -> 53' on eth0 from 192.0.2.0/24\n"
+	"    redirectctl add tcp 443 to 10.0.0.1:443 weight 2,10.0.0.2:443 masquerade\n";
 
 static const char remove_details[] =
 	"ID and NAME are those of `redirectctl list`. RULE is the rule itself in any spelling;\n"
@@ -68,7 +80,7 @@ static const char diff_details[] =
 	"\n"
 	"    + RULE    only the file has it\n"
 	"    - RULE    it is in force, but not in the file\n"
-	"    ~ RULE    the file's, of a rule that is otherwise in force\n"
+	"    ~ RULE    the file has it so; below it, as it is in force\n"
 	"\n"
 	"Exit status: 0 no difference, 1 there are some (or it failed, and stderr says why).\n";
 
@@ -108,13 +120,21 @@ static const char check_details[] =
 	"Needs no daemon. FILE `-` is the standard input.\n"
 	"Exit status: 0 no error, 6 errors, 7 only conflicts between rules, 1 not readable.\n";
 
-static const char conntrack_details[] =
-	"Addresses and ports are those of the original direction, before redirection.\n"
-	"STATE is one of nf_conntrack's: SYN_SENT SYN_RECV ESTABLISHED FIN_WAIT CLOSE_WAIT\n"
-	"LAST_ACK TIME_WAIT CLOSE SYN_SENT2; for UDP: UNREPLIED REPLIED.\n";
+#define FILTER_DETAILS                                                                             \
+	"Addresses and ports are those of the original direction, before redirection.\n"           \
+	"STATE is one of nf_conntrack's: SYN_SENT SYN_RECV ESTABLISHED FIN_WAIT CLOSE_WAIT\n"      \
+	"LAST_ACK TIME_WAIT CLOSE SYN_SENT2; for UDP: UNREPLIED REPLIED.\n"
+
+#define FLOW_FORMATS                                                                               \
+	"FORMAT is json, or extended: as `conntrack -L -o extended`, with the IP version in "      \
+	"front.\n"
+
+static const char filter_details[] = FILTER_DETAILS;
+static const char flows_details[] = FILTER_DETAILS FLOW_FORMATS;
 
 static const char get_details[] =
 	"Needs -p, -s, -d, --sport and --dport: what the client sends, or what it is answered.\n"
+	"SRC and DST are addresses, no prefixes.\n" FLOW_FORMATS
 	"Exit status: 5 there is no such flow.\n"
 	"\n"
 	"    redirectctl conntrack get -p tcp -s 198.51.100.7 -d 192.0.2.1 --sport 40000 --dport "
@@ -125,8 +145,9 @@ static const char get_details[] =
 	"are then; nobody is sent a RST.\n"
 
 static const char delete_details[] =
-	"Ends the flows that fit, of which at least one filter says something, and prints each;\n"
-	"-n only prints them.\n" ENDED_CONNECTIONS "Exit status: 5 no flow fits.\n"
+	"Ends the flows that fit, and prints each; -n only prints them. At least one filter is\n"
+	"needed: `redirectctl conntrack flush` ends every flow.\n" ENDED_CONNECTIONS FILTER_DETAILS
+		FLOW_FORMATS "Exit status: 5 no flow fits.\n"
 	"\n"
 	"    redirectctl conntrack delete -s 198.51.100.0/24\n"
 	"    redirectctl -n conntrack delete --rule web --state ESTABLISHED\n";
@@ -200,15 +221,15 @@ const struct verb verb_table[] = {
 	{"import", "[FILE]", "print rules of other programs as ours", import_details, 0, 1,
 	 OPTIONS_IMPORT, verb_import},
 	{GROUP_CONNTRACK " list", "", "list the redirected flows as `conntrack -L` does",
-	 conntrack_details, 0, 0, FILTER | OPTIONS_OUTPUT, verb_conntrack_list},
+	 flows_details, 0, 0, FILTER | OPTIONS_OUTPUT, verb_conntrack_list},
 	{GROUP_CONNTRACK " get", "", "show the one flow of a tuple", get_details, 0, 0,
 	 OPTIONS_TUPLE | OPTIONS_OUTPUT, verb_conntrack_get},
 	{GROUP_CONNTRACK " delete", "", "end the flows that fit a filter", delete_details, 0, 0,
 	 FILTER | OPTIONS_OUTPUT, verb_conntrack_delete},
 	{GROUP_CONNTRACK " flush", "", "end every flow", flush_details, 0, 0, 0,
 	 verb_conntrack_flush},
-	{GROUP_CONNTRACK " count", "", "count the redirected flows", conntrack_details, 0, 0,
-	 FILTER, verb_conntrack_count},
+	{GROUP_CONNTRACK " count", "", "count the redirected flows", filter_details, 0, 0, FILTER,
+	 verb_conntrack_count},
 	{"stats", "", "show the counters of the datapath", stats_details, 0, 0, OPTIONS_OUTPUT,
 	 verb_stats},
 	{"monitor", "", "print flows as they begin and end", monitor_details, 0, 0,

@@ -19,7 +19,7 @@ static const char help[] =
 	"Usage: redirectd [-c FILE] [-i IFACE]... [-r RULE]... [OPTION]...\n"
 	"\n"
 	"Redirects ports in the kernel, by rules from a file, the command line and "
-	"redirectctl(1).\n"
+	"redirectctl(8).\n"
 	"\n"
 	"  -c, --config FILE      rules and settings (" DEFAULT_CONFIG ";\n"
 	"                         with -r and without -c no file is read)\n"

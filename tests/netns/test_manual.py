@@ -171,6 +171,36 @@ class TestProtocol:
         interface.check(("name", "Event"), {**event, "flow": flow}, "event")
 
 
+OPTION = r"^  (?:-(\w),|   ) --([a-z-]+)"
+
+
+def help_of(*verb):
+    return subprocess.run([REDIRECTCTL, *verb, "--help"], capture_output=True, text=True, check=True).stdout
+
+
+class TestHelp:
+    def test_add_has_every_option_of_rules(self):
+        """Those that the program itself names when it meets another one."""
+        said = subprocess.run([REDIRECTCTL, "check", "-"], input="redirect tcp 1 to 2 xyzzy-is-none\n",
+                              capture_output=True, text=True, check=False).stderr
+        words = said.split("options are ")[1].strip().split(", ")
+        assert len(words) > 10
+        told = help_of("add")
+        for word in [*words, "TARGET", "weight", "burst", "per source", "drain"]:
+            assert re.search(rf"(?<![\w-]){word}(?![\w-])", told), word
+
+    @pytest.mark.parametrize("verb", ["list", "stats", "conntrack list", "conntrack get", "conntrack delete"])
+    def test_formats_are_told(self, verb):
+        """Those that -o accepts."""
+        said = subprocess.run([REDIRECTCTL, *verb.split(), "-o", "xyzzy", "-p", "tcp", "-s", "192.0.2.1", "-d",
+                               "192.0.2.2", "--sport", "1", "--dport", "1"] if " " in verb else
+                              [REDIRECTCTL, verb, "-o", "xyzzy"],
+                              capture_output=True, text=True, check=False).stderr
+        told = help_of(*verb.split()).split("options of")[0]
+        for name in said.split("it is one of ")[1].strip().split(", "):
+            assert name in told, name
+
+
 class TestPages:
     @pytest.mark.parametrize("page", PAGES)
     def test_no_complaints(self, page):
@@ -180,12 +210,20 @@ class TestPages:
 
     def test_every_verb_and_option_is_in_the_page(self):
         page = open(os.path.join(TREE, "docs", "redirectctl.8"), encoding="utf-8").read()
-        shown = subprocess.run([REDIRECTCTL, "--help"], capture_output=True, text=True, check=True).stdout
+        shown = help_of()
         for line in shown.split("verbs:\n")[1].split("\n\n")[0].splitlines():
             verb = line[2:18].strip()
             assert re.search(rf"^\.It Cm {verb}\b", page, re.M), verb
-            told = subprocess.run([REDIRECTCTL, *verb.split(), "--help"], capture_output=True, text=True,
-                                  check=True).stdout
-            for letter, option in re.findall(r"^  (?:-(\w),|   ) --([a-z-]+)", told, re.M):
+            told = help_of(*verb.split())
+            for letter, option in re.findall(OPTION, told, re.M):
                 known = f"Fl -{option}" in page or (letter and f"Fl {letter} " in page)
                 assert known, f"{verb} --{option}"
+
+    def test_every_option_of_the_daemon_is_in_its_page(self):
+        page = open(os.path.join(TREE, "docs", "redirectd.8"), encoding="utf-8").read()
+        told = subprocess.run([REDIRECTD, "--help"], capture_output=True, text=True, check=True).stdout
+        found = re.findall(OPTION, told, re.M)
+        assert len(found) > 9
+        for letter, option in found:
+            assert re.search(rf"^\.It .*Fl -{option}\b", page, re.M), option
+            assert not letter or re.search(rf"^\.It Fl {letter}\b", page, re.M), letter
