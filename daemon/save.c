@@ -116,8 +116,10 @@ static int read_disk(struct save *s, struct diag *diag)
 	if (access(s->path, F_OK) < 0 && errno == ENOENT)
 		return 0;
 	r = config_new(&c);
-	if (r == 0)
-		r = config_read_file(c, s->path, diag);
+	if (r < 0)
+		return r;
+	c->keeps_texts = true;
+	r = config_read_file(c, s->path, diag);
 	if (r == 0)
 		s->disk = take_ptr(c);
 	return r;
@@ -177,6 +179,27 @@ static bool is_known(const struct save *s, const struct config_rule *c)
 	return false;
 }
 
+static void refuse_statement(const struct save *s, const char *source, struct diag *diag)
+{
+	const struct diag_place place = {.file = source ? source : s->path};
+
+	diag_add(diag, DIAG_CONFLICT, &place, "move it to another file",
+		 source ? "this is no rule, and saving would lose it"
+			: "it includes another file, and saving would lose that line");
+}
+
+/* Rules are all that is written again. */
+static void check_statements(const struct save *s, struct diag *diag)
+{
+	if (s->disk->interface_source)
+		refuse_statement(s, s->disk->interface_source, diag);
+	for (size_t i = 0; i < CONFIG_SETTINGS; i++)
+		if (s->disk->setting_sources[i])
+			refuse_statement(s, s->disk->setting_sources[i], diag);
+	if (s->disk->n_texts > 1)
+		refuse_statement(s, NULL, diag);
+}
+
 /* Somebody has changed the file since it was read: what is known of it is not what stands there. */
 static int check_disk(const struct save *s, struct diag *diag)
 {
@@ -191,6 +214,8 @@ static int check_disk(const struct save *s, struct diag *diag)
 				 "reload first, or move it to another file",
 				 "the daemon has not read this rule, and saving would lose it");
 	}
+	if (s->disk)
+		check_statements(s, diag);
 	for (size_t i = 0; i < rules->n_entries; i++)
 		known += stands_in_ours(s, rules->entries[i]);
 	for (size_t i = 0; i < rules->n_removed; i++)

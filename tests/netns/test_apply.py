@@ -585,6 +585,18 @@ class TestSave:
         daemon.file("rules.d/saved.conf", "redirect tcp x\n")
         assert f"{path}:1:" in daemon.ctl("save", code=EXIT_INVALID).stderr
 
+    @pytest.mark.parametrize("line, place", [("timeout udp 2m", ":1"), ("interface lo eth0", ":1"), ("include more.conf", "")])
+    def test_settings_of_others_are_not_lost(self, daemon, line, place):
+        """The file is written anew with rules alone: whatever else stands there has to move first."""
+        daemon.file("rules.d/more.conf", "")
+        path = daemon.file("rules.d/saved.conf", f"{line}\nredirect tcp 9001 to 80\n")
+        daemon.ctl("reload")
+        daemon.add("tcp 9002 to 80")
+        for arguments in (["save"], ["-n", "save"]):
+            said = daemon.ctl(*arguments, code=EXIT_CONFLICT).stderr
+            assert f"{path}{place}: " in said and "to another file" in said
+        assert self.read(daemon).startswith(line)
+
     def test_other_files_are_not_touched(self, daemon):
         daemon.ctl("disable", "web")
         daemon.ctl("remove", "old")
