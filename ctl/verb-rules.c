@@ -4,6 +4,8 @@
  * that its errors need no daemon; what was typed is what is sent, so that the places in the
  * daemon's diagnostics are places in it.
  */
+#include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "ctl/call.h"
@@ -18,6 +20,7 @@
 struct change {
 	const char *method;
 	const char *done; /* "added" */
+	bool removes;
 };
 
 static enum exit_code check_rule(const char *text, struct failure *f)
@@ -77,6 +80,30 @@ static bool wants_note(const struct options *o)
 	       !options_has(o, OPTION_DRY_RUN);
 }
 
+/* What is removed at runtime only is as gone as it can be; a file brings its rule back one day. */
+static void print_removal_note(const json_t *answer)
+{
+	const json_t *change = json_array_get(json_object_get(answer, "changes"), 0);
+	const char *source = json_string_value(json_object_get(change, "source"));
+
+	if (!source || !json_is_false(json_object_get(answer, "runtime")))
+		return;
+	text_write_safe(source, strlen(source), stderr);
+	fputs(" still has this rule: it stays out over reloads and restarts of the daemon,\n"
+	      "and is back after a stop or reboot. To be rid of it, delete it there.\n",
+	      stderr);
+}
+
+static void print_note(const struct options *o, const struct change *change, const json_t *answer)
+{
+	if (!wants_note(o))
+		return;
+	if (change->removes)
+		print_removal_note(answer);
+	else if (json_is_true(json_object_get(answer, "runtime")))
+		output_runtime_note(stderr);
+}
+
 static enum exit_code change_rule(const struct options *o, const struct change *change,
 				  const char *rule, const char *by, struct failure *f)
 {
@@ -88,8 +115,8 @@ static enum exit_code change_rule(const struct options *o, const struct change *
 	code = client_call(options_socket(o), change->method, parameters, &answer, f);
 	if (code == CTL_DONE)
 		code = print_change(o, change, answer, f);
-	if (code == CTL_DONE && wants_note(o) && json_is_true(json_object_get(answer, "runtime")))
-		output_runtime_note(stderr);
+	if (code == CTL_DONE)
+		print_note(o, change, answer);
 	json_decref(parameters);
 	json_decref(answer);
 	return code;
@@ -97,7 +124,7 @@ static enum exit_code change_rule(const struct options *o, const struct change *
 
 enum exit_code verb_add(const struct options *o, struct failure *f)
 {
-	static const struct change change = {"io.redirectd.Add", "added"};
+	static const struct change change = {"io.redirectd.Add", "added", false};
 	_cleanup_(freep) char *rule = options_join(o, 0);
 	enum exit_code code = check_rule(rule, f);
 
@@ -106,7 +133,7 @@ enum exit_code verb_add(const struct options *o, struct failure *f)
 
 enum exit_code verb_remove(const struct options *o, struct failure *f)
 {
-	static const struct change change = {"io.redirectd.Remove", "removed"};
+	static const struct change change = {"io.redirectd.Remove", "removed", true};
 	_cleanup_(freep) char *rule = options_join(o, 0);
 	enum exit_code code = CTL_DONE;
 
@@ -117,7 +144,7 @@ enum exit_code verb_remove(const struct options *o, struct failure *f)
 
 enum exit_code verb_replace(const struct options *o, struct failure *f)
 {
-	static const struct change change = {"io.redirectd.Replace", "replaced"};
+	static const struct change change = {"io.redirectd.Replace", "replaced", false};
 	_cleanup_(freep) char *rule = options_join(o, 1);
 	enum exit_code code = check_rule(rule, f);
 
@@ -126,14 +153,14 @@ enum exit_code verb_replace(const struct options *o, struct failure *f)
 
 enum exit_code verb_enable(const struct options *o, struct failure *f)
 {
-	static const struct change change = {"io.redirectd.Enable", "enabled"};
+	static const struct change change = {"io.redirectd.Enable", "enabled", false};
 
 	return change_rule(o, &change, o->operands[0], NULL, f);
 }
 
 enum exit_code verb_disable(const struct options *o, struct failure *f)
 {
-	static const struct change change = {"io.redirectd.Disable", "disabled"};
+	static const struct change change = {"io.redirectd.Disable", "disabled", false};
 
 	return change_rule(o, &change, o->operands[0], NULL, f);
 }

@@ -597,6 +597,13 @@ class TestSave:
             assert f"{path}{place}: " in said and "to another file" in said
         assert self.read(daemon).startswith(line)
 
+    def test_notes_say_what_lasts(self, daemon):
+        assert "redirectctl save" in daemon.ctl("add", "tcp", "9000", "to", "80").stderr
+        assert daemon.ctl("remove", "tcp", "9000", "to", "80").stderr == "", "no file has it"
+        said = daemon.ctl("remove", "web").stderr
+        assert said.startswith(f"{daemon.config}:") and "still has this rule" in said
+        assert daemon.ctl("-q", "remove", "old").stderr == ""
+
     def test_other_files_are_not_touched(self, daemon):
         daemon.ctl("disable", "web")
         daemon.ctl("remove", "old")
