@@ -246,7 +246,7 @@ static int reserve(struct ruleset_entry ***entries, size_t *allocated, size_t n)
 
 /* Adds the item that names the rule in the way and where it stands. */
 static int refuse(struct diag *diag, const struct change *c, enum rule_part part,
-		  const struct ruleset_entry *other, const char *why)
+		  const struct ruleset_entry *other, const char *why, const char *hint)
 {
 	_cleanup_(freep) char *text = NULL;
 	struct diag_place place;
@@ -255,7 +255,7 @@ static int refuse(struct diag *diag, const struct change *c, enum rule_part part
 		return -ENOMEM;
 	if (c->from)
 		place = config_rule_place(c->from, part);
-	diag_add(diag, DIAG_CONFLICT, c->from ? &place : NULL, NULL, "%s rule %u (%s): %s", why,
+	diag_add(diag, DIAG_CONFLICT, c->from ? &place : NULL, hint, "%s rule %u (%s): %s", why,
 		 other->id, other->source, text);
 	return -EEXIST;
 }
@@ -265,10 +265,13 @@ static int check_free(struct ruleset *s, const struct change *c, struct diag *di
 	const struct ruleset_entry *other = ruleset_find_name(s, c->after->rule->name);
 
 	if (other)
-		return refuse(diag, c, RULE_PART_NAME, other, "the name is that of");
+		return refuse(diag, c, RULE_PART_NAME, other, "the name is that of",
+			      "choose another name, or change that rule: `redirectctl replace`");
 	other = ruleset_find_conflict(s, c->after->rule);
 	if (other)
-		return refuse(diag, c, RULE_PART_LISTEN, other, "it takes the same packets as");
+		return refuse(diag, c, RULE_PART_LISTEN, other, "it takes the same packets as",
+			      "narrow one down by an address, an interface, \"from\" or a smaller "
+			      "range; or change that rule: `redirectctl replace`");
 	return 0;
 }
 

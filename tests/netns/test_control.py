@@ -206,10 +206,11 @@ class TestChanges:
         done = net.daemon.ctl("add", "tcp", "8080", "to", "81", code=EXIT_CONFLICT)
         assert "tcp+udp 8080 to 80 name web" in done.stderr
         assert f"{net.daemon.config}:1" in done.stderr
+        assert done.stderr.splitlines()[1].strip().startswith("narrow one down by an address")
 
     def test_name_in_use(self, net):
         done = net.daemon.ctl("add", "tcp", "7000", "to", "81", "name", "web", code=EXIT_CONFLICT)
-        assert "web" in done.stderr
+        assert "web" in done.stderr and "choose another name" in done.stderr
 
     @pytest.mark.parametrize("rule", ["tcp 0 to 80", "tcp 8080", "icmp 1 to 2", "tcp 70000 to 80",
                                       "tcp 1-5 to 10-12", "tcp 1 to 2 on", "tcp 1 to 2 name a/b",
