@@ -88,10 +88,12 @@ static const char *summary(const struct failure *f)
 json_t *failure_to_json(const struct failure *f)
 {
 	json_t *object = json_object(), *diagnostics = NULL;
+	/* As the daemon puts it: with the place, and how many more there are. */
+	char *message = !f->message && f->diag.n_items > 0 ? diag_summary(&f->diag, 0) : NULL;
 
 	json_object_set_new(object, "code", json_string(exit_code_name(f->code)));
-	json_object_set_new(object, "message", varlink_text(summary(f)));
-
+	json_object_set_new(object, "message", varlink_text(message ? message : summary(f)));
+	free(message);
 	if (f->hint)
 		json_object_set_new(object, "hint", varlink_text(f->hint));
 	if (f->diag.n_items > 0 && rule_json_pack_diag(&f->diag, &diagnostics) == 0)

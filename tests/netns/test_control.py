@@ -240,6 +240,8 @@ class TestChanges:
         done = ctl_run("check", bad)
         assert done.returncode == EXIT_INVALID
         assert f"{bad}:1:" in done.stderr and f"{bad}:2:21:" in done.stderr
+        error = json.loads(ctl_run("-j", "check", bad).stdout)["error"]
+        assert error["message"].startswith(f"{bad}:1:") and error["message"].endswith(" (and 1 more)")
 
     def test_shipped_example(self, net):
         tree = os.path.dirname(os.path.dirname(HERE))
