@@ -33,7 +33,10 @@ static int read_config(const struct options *options, struct config **ret)
 
 	if (r < 0) {
 		diag_print(&diag, stderr, "redirectd");
-		exit_code = r == -EINVAL || options->check_only ? EXIT_CONFIG : 1;
+		if (options->check_only)
+			exit_code = EXIT_CONFIG;
+		else
+			exit_code = diag.n_items > 0 ? diag_exit_code(&diag) : 1;
 	}
 	diag_clear(&diag);
 	return exit_code;

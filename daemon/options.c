@@ -165,7 +165,7 @@ static int take_interfaces(const struct options *o, struct config *c)
 int options_read_config(const struct options *o, struct config **ret, struct diag *diag)
 {
 	_cleanup_(config_freep) struct config *c = NULL;
-	int r = config_new(&c);
+	int r = config_new(&c), checked;
 
 	if (r == 0 && o->config_path)
 		r = config_read_file(c, o->config_path, diag);
@@ -178,8 +178,11 @@ int options_read_config(const struct options *o, struct config **ret, struct dia
 	for (size_t i = 0; i < o->n_rules && (r == 0 || r == -EINVAL); i++)
 		if (config_add_rule(c, o->rules[i], "command line", diag) < 0)
 			r = -EINVAL;
-	if (r == 0 && o->n_rules)
-		r = config_check(c, diag);
+	/* A file has been checked, and its conflicts are not to be told twice. */
+	if (o->n_rules && (r == 0 || (r == -EINVAL && !o->config_path))) {
+		checked = config_check(c, diag);
+		r = checked < 0 ? checked : r;
+	}
 	if (r == 0)
 		r = take_interfaces(o, c);
 	if (r < 0)

@@ -273,6 +273,16 @@ class TestStart:
         assert f"{bad}:1:14:" in done.stderr
         assert not os.path.exists("/sys/fs/bpf/rdt-none")
 
+    @pytest.mark.parametrize("rules, code, checked", [
+        (["tcp 1 to 2", "tcp 1 to 3"], EXIT_CONFLICT, EXIT_INVALID),
+        (["tcp 1 to 2", "tcp 1 to 3", "tcp 4 too 5"], EXIT_INVALID, EXIT_INVALID)])
+    def test_conflicts_alone_end_with_7(self, pair, tmp_path, rules, code, checked):
+        """As `redirectctl check`, but with -n, which says only whether the configuration is good."""
+        given = [word for rule in rules for word in ("-r", rule)]
+        done = pair.server.run(REDIRECTD, *given, "-s", tmp_path / "s", "-p", "/sys/fs/bpf/rdt-none", check=False)
+        assert done.returncode == code and "conflict with" in done.stderr
+        assert pair.server.run(REDIRECTD, "-n", *given, check=False).returncode == checked
+
     @pytest.mark.parametrize("arguments", [["-n", "-r", "tcp 8080 too 80"], ["-r", "tcp 0 to 80"]])
     def test_bad_rule_on_the_command_line(self, pair, arguments):
         done = pair.server.run(REDIRECTD, *arguments, check=False)
