@@ -245,8 +245,13 @@ class TestChanges:
 
     def test_shipped_example(self, net):
         tree = os.path.dirname(os.path.dirname(HERE))
-        done = ctl_run("check", os.path.join(tree, "etc", "redirectd.conf"))
+        path = os.path.join(tree, "etc", "redirectd.conf")
+        done = ctl_run("check", path)
         assert done.returncode == 0, done.stderr
+        with open(path, encoding="utf-8") as f:
+            all_of_it = re.sub(r"^#(?=\w)", "", f.read(), flags=re.M)
+        done = ctl_run("check", "-", input=all_of_it)
+        assert done.stdout == "7 rules, no errors\n", done.stderr
 
     def test_large_rule_set(self, net):
         """3,000 rules by file; list, reload and look-up cope."""
