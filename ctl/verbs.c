@@ -323,6 +323,25 @@ static const char *join_names(const char *const *names, size_t n, char text[stat
 	return text;
 }
 
+/* What nft(8), ip(8), conntrack(8) and shells call it. */
+static const char *translate_name(const char *word)
+{
+	static const struct {
+		const char *theirs, *ours;
+	} table[] = {
+		{"delete", "remove"},  {"del", "remove"},
+		{"rm", "remove"},      {"ls", "list"},
+		{"change", "replace"}, {"load", "apply"},
+		{"restore", "apply"},  {"commit", "confirm"},
+		{"undo", "rollback"},  {"flows", "conntrack list"},
+	};
+
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
+		if (strcmp(word, table[i].theirs) == 0)
+			return table[i].ours;
+	return NULL;
+}
+
 static void refuse_words(const char *const *words, size_t n_words, struct failure *f)
 {
 	const char *names[VERBS_MOST], *closest;
@@ -332,7 +351,9 @@ static void refuse_words(const char *const *words, size_t n_words, struct failur
 	size_t n;
 
 	n = collect_names(group, names);
-	closest = unknown ? words_closest(unknown, strlen(unknown), names, n) : NULL;
+	closest = unknown && !group ? translate_name(unknown) : NULL;
+	if (unknown && !closest)
+		closest = words_closest(unknown, strlen(unknown), names, n);
 	if (!unknown && !group)
 		failure_set(f, CTL_USAGE, "no verb: what is to be done?");
 	else if (!unknown)

@@ -100,6 +100,8 @@ static void test_refused(void **state)
 		{"", "no verb: what is to be done?"},
 		{"lst", "unknown verb \"lst\"; did you mean \"list\"?"},
 		{"xyzzy", "unknown verb \"xyzzy\""},
+		{"delete web", "unknown verb \"delete\"; did you mean \"remove\"?"},
+		{"flows", "unknown verb \"flows\"; did you mean \"conntrack list\"?"},
 		{"conntrack", "conntrack needs a second word: list, get, delete, flush or count"},
 		{"conntrack lits", "unknown verb \"conntrack lits\"; did you mean \"list\"?"},
 		{"list --jsno", "unknown option \"--jsno\"; did you mean \"--json\"?"},
@@ -242,12 +244,38 @@ static void test_tables(void **state)
 		}
 }
 
+/* Words of other programs lead to verbs that are there. */
+static void test_other_names(void **state)
+{
+	static const char *const others[] = {"delete", "del",	  "rm",	    "ls",   "change",
+					     "load",   "restore", "commit", "undo", "flows"};
+
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+		char line[64], name[32];
+		struct parsed p;
+
+		parse(&p, others[i]);
+		assert_int_equal(
+			sscanf(p.failure.message, "%*[^;]; did you mean \"%31[^\"]\"?", name), 1);
+		parsed_clear(&p);
+		snprintf(line, sizeof(line), "%s --help", name);
+		parse(&p, line);
+		assert_int_equal(p.status, 0);
+		assert_string_equal(p.options.verb->name, name);
+		parsed_clear(&p);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_accepted), cmocka_unit_test(test_refused),
-		cmocka_unit_test(test_hints),	 cmocka_unit_test(test_json_after_mistake),
-		cmocka_unit_test(test_socket),	 cmocka_unit_test(test_output),
+		cmocka_unit_test(test_accepted),
+		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_hints),
+		cmocka_unit_test(test_other_names),
+		cmocka_unit_test(test_json_after_mistake),
+		cmocka_unit_test(test_socket),
+		cmocka_unit_test(test_output),
 		cmocka_unit_test(test_tables),
 	};
 
