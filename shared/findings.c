@@ -82,12 +82,33 @@ void findings_hint(struct findings *f, const char *format, ...)
 	va_end(arguments);
 }
 
+/* Of one check; a hundred of a kind help nobody more than these. */
+#define FINDINGS_EACH 16
+
+static void findings_shorten(struct findings *f, size_t before, const char *check)
+{
+	size_t n = f->n - before;
+	enum finding_severity worst = FINDING_OK;
+
+	if (n <= FINDINGS_EACH)
+		return;
+	while (f->n > before + FINDINGS_EACH) {
+		struct finding *last = &f->items[--f->n];
+
+		if (last->severity > worst)
+			worst = last->severity;
+		finding_clear(last);
+	}
+	findings_add(f, check, worst, "%zu more of this check", n - FINDINGS_EACH);
+}
+
 void findings_run(struct findings *f, const struct findings_check *table, void *userdata)
 {
 	for (const struct findings_check *c = table; c->name; c++) {
 		size_t before = f->n;
 
 		c->run(c->name, userdata, f);
+		findings_shorten(f, before, c->name);
 		if (f->n == before && c->fine)
 			findings_add(f, c->name, FINDING_OK, "%s", c->fine);
 	}

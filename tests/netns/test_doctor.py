@@ -290,6 +290,13 @@ class TestTargets:
             with TcpEcho(hosts.server, 80):
                 assert "udp" in Doctor(daemon, code=EXIT_FAILED).only("listening")["message"]
 
+    def test_many_of_a_kind(self, hosts):
+        rules = [f"tcp {port} to {port + 1000}" for port in range(9000, 9040)]
+        with Daemon(hosts.server, *rules) as daemon:
+            found = Doctor(daemon, code=EXIT_FAILED).find("listening")
+            assert len(found) == 17 and "rule 16 " in found[15]["message"]
+            assert (found[16]["severity"], found[16]["message"]) == ("warning", "24 more of this check")
+
     def test_at_the_address_of_the_rule(self, hosts):
         """A port alone is looked for where the rule's packets go: at the address they were sent to."""
         rule = f"tcp {Pair.SERVER4}:8080 to 80"
