@@ -20,6 +20,7 @@ class Redirectd(Daemon):
     """The daemon; `shows_routers`: an error keeps the address of the router that sent it."""
 
     shows_routers = True
+    udp_stream = 300  # seconds
 
     def __init__(self, ns, *rules):
         super().__init__(ns, config=statements(rules))
@@ -44,6 +45,7 @@ class Nftables:
 
     # nf_nat gives every error the address that the client knows (nf_nat_icmp_reply_translation).
     shows_routers = False
+    udp_stream = 120
 
     def __init__(self, ns, *rules):
         self.ns, self.rules = ns, rules

@@ -14,6 +14,7 @@ import pytest
 from engines import Redirectd
 from gateway import BACKEND, CLIENT, CLIENT2, GATEWAY, GATEWAY_LAN, OTHER, dual
 from netns import eventually, family_of
+from packets import Sniffer
 from peers import TcpEcho, UdpEcho, receive, tcp_ask, tcp_refused, udp_ask, udp_refused
 from redirectd import Daemon
 
@@ -24,9 +25,12 @@ KINDS = pytest.mark.parametrize("kind", [TCP, UDP], ids=["tcp", "udp"])
 SPANS = ((1, 511), (512, 1023), (1024, 65535))
 BY_THE_BOOK = """timeout udp 2m
 timeout tcp-syn 4m
+timeout tcp-fin-wait 2h4m
+timeout tcp-close-wait 2h4m
 timeout tcp-closing 4m
 timeout tcp-rst 4m
 """
+NOBODY = "10.0.0.200"  # in the backends' network
 
 
 class Echo:
@@ -78,6 +82,18 @@ class Talk:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.socket.close()
 
+
+def turned_away(ns, address, port, gateway, to):
+    """Does a datagram from there to a port of the gateway find nobody?"""
+    with ns.open_socket(family_of(address), UDP) as s:
+        s.bind((address, port))
+        s.connect((gateway, to))
+        s.send(b"let me in")
+        try:
+            s.recv(100)
+            return False
+        except ConnectionRefusedError:
+            return True
 
 
 @pytest.fixture(scope="module")
@@ -194,6 +210,30 @@ class TestCollisions:
 
     @FAMILIES
     @KINDS
+    def test_two_clients_to_two_destinations(self, net, version, kind):
+        """RFC 7857, 3: two clients with one port, whose targets are not the same, both keep it."""
+        with Echo(net.backend, BACKEND[version], 80) as backend, Echo(net.other, OTHER[version], 80) as other:
+            with Talk(net.client, kind, GATEWAY[version], 8180, CLIENT[version], 23600) as one:
+                with Talk(net.client, kind, GATEWAY[version], 8181, CLIENT2[version], 23600) as two:
+                    for talk in (one, two, one, two):
+                        talk.say()
+            assert set(backend.seen(kind)) == set(other.seen(kind)) == {(GATEWAY_LAN[version], 23600)}
+
+    @FAMILIES
+    @pytest.mark.parametrize("first, second, sport", [(TCP, UDP, 23700), (UDP, TCP, 23701)],
+                             ids=["tcp-first", "udp-first"])
+    def test_tcp_and_udp_with_one_port(self, net, version, first, second, sport):
+        """RFC 7857, 5: a mapping is one protocol's. Two clients with one port, at once: both keep it."""
+        with Echo(net.backend, BACKEND[version], 80) as echo:
+            with Talk(net.client, first, GATEWAY[version], 8180, CLIENT[version], sport) as one:
+                one.say()
+                with Talk(net.client, second, GATEWAY[version], 8180, CLIENT2[version], sport) as two:
+                    for talk in (two, one, two, one):
+                        talk.say()
+            assert set(echo.seen(TCP)) == set(echo.seen(UDP)) == {(GATEWAY_LAN[version], sport)}
+
+    @FAMILIES
+    @KINDS
     def test_one_port_through_two_rules(self, net, version, kind):
         """To one target, once as the client itself and once masqueraded: two flows, none disturbed."""
         with Echo(net.backend, BACKEND[version], 80) as echo:
@@ -226,11 +266,74 @@ class TestCollisions:
             for talk in talks:
                 talk.say()
             assert len(set(echo.seen(kind))) == len(talks)
+            # RFC 7857, 9: by chance, over all of the range.
+            others = [port for _, port in echo.seen(kind) if not 24000 <= port < 24060]
+            assert others != sorted(others) and max(others) - min(others) > 10000
             for talk in reversed(talks):
                 talk.say()
             if kind == UDP:
                 seen = echo.seen(kind)
                 assert seen[len(talks):] == seen[:len(talks)][::-1]  # RFC 4787, REQ-11: it stays so
+
+
+@pytest.mark.usefixtures("rules")
+class TestFiltering:
+    """Who gets through the mapping that a client's packets have made."""
+
+    @FAMILIES
+    def test_only_the_target_answers(self, net, version):
+        """From its address and port (RFC 4787, 5); others do not refresh the flow either (RFC 7857, 7)."""
+        sport = 26100 + version
+        with net.backend.listen(BACKEND[version], 80, UDP) as service, \
+             net.client.open_socket(family_of(CLIENT[version]), UDP) as s:
+            s.bind((CLIENT[version], sport))
+            s.connect((GATEWAY[version], 8180))
+            s.send(b"hello")
+            _, peer = service.recvfrom(100)
+            assert peer[:2] == (GATEWAY_LAN[version], sport)
+            for ns, address, port in ((net.backend, BACKEND, 81), (net.other, OTHER, 80)):
+                left = net.engine.seconds_left(sport)
+                assert turned_away(ns, address[version], port, *peer[:2])
+                assert net.engine.seconds_left(sport) <= left
+            service.sendto(b"answer", peer)
+            assert s.recv(100) == b"answer"
+
+    @FAMILIES
+    def test_of_one_protocol(self, net, version):
+        """RFC 7857, 6: a connection lets no datagram in."""
+        with TcpEcho(net.backend, 80):
+            with Talk(net.client, TCP, GATEWAY[version], 8180, CLIENT[version], 26110) as talk:
+                talk.say()
+                assert turned_away(net.backend, BACKEND[version], 80, GATEWAY_LAN[version], 26110)
+                talk.say()
+
+
+@pytest.mark.usefixtures("rules")
+class TestPortsRunOut:
+    @FAMILIES
+    @KINDS
+    def test_new_flow_is_dropped(self, net, version, kind):
+        """RFC 7857, 4: each port below 512 is some flow's. The next client gets none, the others keep theirs."""
+        with Echo(net.backend, BACKEND[version], 80) as echo, contextlib.ExitStack() as stack:
+            talks = [stack.enter_context(Talk(net.client, kind, GATEWAY[version], 8180, CLIENT[version], port))
+                     for port in range(1, 512)]
+            for talk in talks + talks:
+                talk.say()
+            with net.client.open_socket(family_of(CLIENT2[version]), kind) as late:
+                late.bind((CLIENT2[version], 301))
+                late.setblocking(False)
+                with Sniffer(net.gateway, "wan0") as wire:
+                    with contextlib.suppress(BlockingIOError):
+                        late.connect((GATEWAY[version], 8180))
+                        late.send(b"late")
+                    wire.wait(lambda p: p.src == CLIENT2[version] and p.ports == (301, 8180))
+                with Talk(net.client, kind, GATEWAY[version], 8180, CLIENT2[version], 26200) as talk:
+                    talk.say()  # of another range
+            for talk in talks:
+                talk.say()
+            assert set(echo.seen(kind)) == {(GATEWAY_LAN[version], port) for port in (*range(1, 512), 26200)}
+            if isinstance(net.engine, Redirectd):
+                assert net.engine.json("stats")["insert_failures"]["ports_full"] > 0
 
 
 @pytest.mark.usefixtures("rules")
@@ -329,7 +432,7 @@ class TestTimers:
 
     @FAMILIES
     def test_udp_stream(self, net, version):
-        """RFC 4787, REQ-5: two minutes at least, once both go on talking (for two seconds: nf_conntrack)."""
+        """RFC 4787, REQ-5 c: five minutes, once both go on talking. (nf_conntrack: two, after two seconds.)"""
         sport = 26010 + version
         with Echo(net.backend, BACKEND[version], 80):
             with Talk(net.client, UDP, GATEWAY[version], 8180, CLIENT[version], sport) as talk:
@@ -337,8 +440,33 @@ class TestTimers:
 
                 def left():
                     talk.say()
-                    return net.engine.seconds_left(sport) > 120 - 30
-                eventually(left, "two minutes of life")
+                    return net.engine.seconds_left(sport) > net.engine.udp_stream - 30
+                eventually(left, f"{net.engine.udp_stream} seconds of life")
+
+    @FAMILIES
+    @pytest.mark.parametrize("way", ["outbound", "inbound"])
+    def test_udp_refresh(self, net, version, way):
+        """RFC 4787, REQ-6: what the client sends renews a flow's life; REQ-6 a: and what it receives."""
+        sport = 26030 + version + (10 if way == "inbound" else 0)
+        with net.backend.listen(BACKEND[version], 80, UDP) as service, \
+             net.client.open_socket(family_of(CLIENT[version]), UDP) as s:
+            s.bind((CLIENT[version], sport))
+            s.connect((GATEWAY[version], 8180))
+            s.send(b"hello")
+            _, peer = service.recvfrom(100)
+            full = net.engine.seconds_left(sport)
+            low = full - 1
+            eventually(lambda: net.engine.seconds_left(sport) < low, "a second goes by")
+
+            def refreshed():
+                if way == "outbound":
+                    s.send(b"again")
+                    service.recvfrom(100)
+                else:
+                    service.sendto(b"answer", peer)
+                    s.recv(100)
+                return net.engine.seconds_left(sport) > low
+            eventually(refreshed, f"more than {low} seconds of life")
 
     @FAMILIES
     def test_udp_without_answer(self, net, version):
@@ -352,16 +480,52 @@ class TestTimers:
 
 
 class TestTimersByTheBook:
-    def test_every_timeout_of_the_rfcs_can_be_set(self, net):
-        """The configuration that CONFORMANCE.md gives to who wants the letter of RFC 4787 and 5382."""
-        with Daemon(net.gateway, f"tcp+udp {GATEWAY[4]}:8080 to {BACKEND[4]}:80", config=BY_THE_BOOK) as daemon:
-            with Echo(net.backend, BACKEND[4], 80), net.client.open_socket(socket.AF_INET, UDP) as s:
-                s.bind((CLIENT[4], 26003))
-                s.sendto(b"hello", (GATEWAY[4], 8080))
-                assert s.recv(100) == b"echo:hello"
-                with Talk(net.client, TCP, GATEWAY[4], 8080, CLIENT[4], 26004) as talk:
-                    talk.say()
-                    talk.reset()
-                left = {f["original"]["sport"]: f["expires_ms"] / 1000 for f in daemon.flows()}
-                assert 100 < left[26003] <= 120
-                assert 200 < left[26004] <= 240
+    """The configuration that CONFORMANCE.md gives to who wants the letter of RFC 4787, 5382 and 7857."""
+
+    @pytest.fixture(scope="class")
+    def daemon(self, net):
+        with Daemon(net.gateway, f"tcp+udp {GATEWAY[4]}:8080 to {BACKEND[4]}:80",
+                    f"tcp {GATEWAY[4]}:8081 to {NOBODY}:80", config=BY_THE_BOOK) as daemon:
+            yield daemon
+
+    def assert_lives(self, daemon, sport, states, seconds):
+        def flow():
+            found, = daemon.flows("--sport", sport)
+            return found["state"] in states and found
+        found = eventually(flow, f"a flow in {states}")
+        assert seconds - 60 < found["expires_ms"] / 1000 <= seconds
+
+    def test_udp(self, net, daemon):
+        with UdpEcho(net.backend, BACKEND[4], 80), net.client.open_socket(socket.AF_INET, UDP) as s:
+            s.bind((CLIENT[4], 26003))
+            s.sendto(b"hello", (GATEWAY[4], 8080))
+            assert s.recv(100) == b"echo:hello"
+            found, = daemon.flows("--sport", 26003)
+            assert 60 < found["expires_ms"] / 1000 <= 120
+
+    def test_reset(self, net, daemon):
+        with TcpEcho(net.backend, 80), Talk(net.client, TCP, GATEWAY[4], 8080, CLIENT[4], 26004) as talk:
+            talk.say()
+            talk.reset()
+            self.assert_lives(daemon, 26004, {"CLOSE"}, 240)
+
+    def test_partly_open(self, net, daemon):
+        with net.client.open_socket(socket.AF_INET, TCP) as s:
+            s.bind((CLIENT[4], 26005))
+            s.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                s.connect((GATEWAY[4], 8081))
+            eventually(lambda: daemon.flows("--sport", 26005), "the SYN's flow")
+            self.assert_lives(daemon, 26005, {"SYN_SENT"}, 240)
+
+    def test_half_closed_and_closing(self, net, daemon):
+        """Half closed it is still established (RFC 5382, 5): only two FINs close it."""
+        with net.backend.listen("::", 80) as listener:
+            with net.client.connect(GATEWAY[4], 8080, source=CLIENT[4], sport=26006) as client:
+                connection, _ = listener.accept()
+                client.shutdown(socket.SHUT_WR)
+                assert connection.recv(1) == b""
+                self.assert_lives(daemon, 26006, {"CLOSE_WAIT"}, 7440)
+                connection.close()
+                assert client.recv(1) == b""
+                self.assert_lives(daemon, 26006, {"LAST_ACK", "TIME_WAIT"}, 240)
