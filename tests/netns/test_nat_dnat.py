@@ -17,7 +17,7 @@ import pytest
 from gateway import (BACKEND, BACKEND_LAN1, CLIENT, CLIENT2, CLIENTS, GATEWAY, GATEWAY_LAN,
                      GATEWAY_LAN1, ACCESS_WAN1, OTHER, dual)
 from netns import DEADLINE, Thread, family_of, host
-from packets import Sniffer, ip, l4_holds, ping, send, udp
+from packets import TCP, Sniffer, ip, l4_holds, ping, send, tcp, udp
 from peers import (Nginx, Stream, TcpEcho, UdpEcho, Upload, curl, random_file, receive, tcp_ask,
                    tcp_refused, udp_ask, upload)
 
@@ -106,7 +106,8 @@ class TestTransfers:
 class TestDnat:
     @pytest.fixture(scope="class")
     def net(self, gateway, engine):
-        with engine(gateway.gateway, *dual("tcp+udp 8080 to {backend}:80")):
+        with engine(gateway.gateway, *dual("tcp+udp 8080 to {backend}:80",
+                                           "tcp {gateway}:8180 to {backend}:80 masquerade")):
             yield gateway
 
     @FAMILIES
@@ -140,6 +141,7 @@ class TestDnat:
         net.backend.sysctl(key, 1)
         try:
             assert ping(net.client, CLIENT[version], GATEWAY[version], 77) == GATEWAY[version]
+            assert ping(net.client, CLIENT[version], OTHER[version], 78) == OTHER[version]
         finally:
             net.backend.sysctl(key, 0)
 
@@ -166,23 +168,39 @@ class TestDnat:
                     connection.recv(10)
 
     @FAMILIES
-    def test_simultaneous_open(self, net, version):
+    def test_wrong_reset_ends_nothing(self, net, version):
+        """One that neither end has sent, with a number that neither expects: who got it goes on."""
+        with TcpEcho(net.backend, 80), net.client.connect(GATEWAY[version], 8080) as s:
+            s.sendall(b"hello")
+            assert receive(s, 5) == b"hello"
+            ends, ports = (CLIENT[version], GATEWAY[version]), (s.getsockname()[1], 8080)
+            with Sniffer(net.gateway, "wan0") as wire:
+                send(net.client, ip(*ends, TCP, tcp(*ends, ports, "R", 4711)))
+                wire.wait(lambda p: p.protocol == TCP and p.ports == ports)
+            for _ in range(3):
+                s.sendall(b"still")
+                assert receive(s, 5) == b"still"
+
+    @FAMILIES
+    @MODES
+    def test_simultaneous_open(self, net, version, shift):
         """RFC 5382, REQ-2 a: both ends connect to each other, and their SYNs cross."""
+        sport = 21500 + shift
         with lost_syns(net.backend, 80), net.client.open_socket(family_of(CLIENT[version]), socket.SOCK_STREAM) as one:
-            one.bind((CLIENT[version], 21500))
+            one.bind((CLIENT[version], sport))
             one.setblocking(False)
             with Sniffer(net.backend, "eth0") as wire, contextlib.suppress(BlockingIOError):
-                one.connect((GATEWAY[version], 8080))
-                wire.wait(lambda p: p.protocol == 6 and p.ports == (21500, 80))
+                one.connect((GATEWAY[version], 8080 + shift))
+                wire.wait(lambda p: p.protocol == TCP and p.ports == (sport, 80))
             with net.backend.open_socket(family_of(CLIENT[version]), socket.SOCK_STREAM) as other:
                 other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 other.bind((BACKEND[version], 80))
-                other.connect((CLIENT[version], 21500))
+                other.connect(((GATEWAY_LAN if shift else CLIENT)[version], sport))
                 one.settimeout(DEADLINE)
                 for sender, receiver in ((one, other), (other, one)):
                     sender.sendall(b"hello")
                     assert receive(receiver, 5) == b"hello"
-                assert one.getpeername()[:2] == (GATEWAY[version], 8080)
+                assert one.getpeername()[:2] == (GATEWAY[version], 8080 + shift)
 
     @FAMILIES
     def test_many_at_once(self, net, version):
@@ -371,7 +389,8 @@ class TestOtherWays:
 class TestHairpin:
     @pytest.fixture(scope="class")
     def net(self, gateway, engine):
-        with engine(gateway.gateway, *dual("tcp+udp {gateway}:8080 to {backend}:80")):
+        with engine(gateway.gateway, *dual("tcp+udp {gateway}:8080 to {backend}:80"),
+                    *[f"tcp+udp {host(GATEWAY[v])}:8081 to {host(BACKEND[v])}:80 snat {GATEWAY[v]}" for v in (4, 6)]):
             yield gateway
 
     @FAMILIES
@@ -379,6 +398,13 @@ class TestHairpin:
         """Without a new source it would answer itself past the gateway."""
         with echoes(net.backend, (BACKEND[version], 80)) as (servers,):
             assert ask_both(net.backend, GATEWAY[version], 8080, servers) == GATEWAY_LAN[version]
+
+    @FAMILIES
+    def test_external_source(self, net, version):
+        """RFC 4787, REQ-9 a, by rule: who is inside is seen with the address that it has outside."""
+        with echoes(net.backend, (BACKEND[version], 80)) as (servers,):
+            for inside in (net.other, net.backend):
+                assert ask_both(inside, GATEWAY[version], 8081, servers) == GATEWAY[version]
 
     @FAMILIES
     def test_beside_a_client_from_outside(self, net, version):
