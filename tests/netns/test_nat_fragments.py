@@ -8,13 +8,14 @@ between those of other datagrams; through redirect, DNAT and masquerade, in both
 
 import os
 import socket
+import struct
 
 import pytest
 
 from engines import Redirectd
 from gateway import BACKEND, CLIENT, CLIENT2, GATEWAY, GATEWAY_LAN, dual
 from netns import family_of
-from packets import fragments, ip, send, udp
+from packets import Sniffer, fragments, ip, send, udp
 from peers import UdpEcho, udp_ask
 
 FAMILIES = pytest.mark.parametrize("version", [4, 6], ids=["ipv4", "ipv6"])
@@ -78,6 +79,35 @@ class TestWhole:
             for _ in range(3):
                 assert udp_ask(net.client, GATEWAY[version], port, message) == b"echo:" + message
             assert {peer[0] for _, peer in echo.seen} == {client}
+
+
+class TestNarrow:
+    """Only IPv4: IPv6's routers cut nothing."""
+
+    @staticmethod
+    def assert_cut(wire, address, message, service):
+        """It comes whole, in two fragments, the first one first. Who sent it."""
+        first, second = (wire.wait(lambda p: p.protocol == 17 and p.dst == address) for _ in range(2))
+        assert [struct.unpack_from("!H", p.data, 6)[0] & 0x3fff for p in (first, second)] == [
+            0x2000, len(first.payload) >> 3]
+        data, peer = service.recvfrom(65536)
+        assert data == message
+        return peer
+
+    @pytest.mark.parametrize("port", [8080, 8180], ids=["dnat", "masquerade"])
+    def test_gateway_cuts(self, net, port):
+        """RFC 4787, REQ-13 a: too large for the next cable, but not marked DF. There and back."""
+        message, sport = os.urandom(1400), SPORT[port] + 10
+        source = CLIENT[4] if port == 8080 else GATEWAY_LAN[4]
+        with net.backend.listen(BACKEND[4], 80, socket.SOCK_DGRAM) as service, \
+             net.client.open_socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+            s.bind((CLIENT[4], sport))
+            with net.narrow(net.gateway, "lan0"), Sniffer(net.backend, "eth0") as wire:
+                send(net.client, ip(CLIENT[4], GATEWAY[4], 17, udp(CLIENT[4], GATEWAY[4], sport, port, message), number()))
+                assert self.assert_cut(wire, BACKEND[4], message, service) == (source, sport)
+            with net.narrow(net.gateway, "wan0"), Sniffer(net.client, "eth0") as wire:
+                send(net.backend, ip(BACKEND[4], source, 17, udp(BACKEND[4], source, 80, sport, message), number()))
+                assert self.assert_cut(wire, CLIENT[4], message, s) == (GATEWAY[4], port)
 
 
 class TestOrder:
@@ -184,3 +214,6 @@ class TestFlood:
                     send(gateway.client, *(parts[n] for n in order))
                     data, peer = service.recvfrom(65536)
                     assert (peer[:2], data) == ((CLIENT[version], 20009), message)
+                with gateway.client.open_socket(family_of(GATEWAY[version]), socket.SOCK_DGRAM) as s:
+                    s.sendto(b"whole", (GATEWAY[version], 8080))
+                    assert service.recvfrom(100)[0] == b"whole"

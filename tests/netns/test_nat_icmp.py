@@ -11,6 +11,7 @@ import errno
 import hashlib
 import re
 import socket
+import struct
 
 import pytest
 
@@ -18,7 +19,7 @@ from engines import Redirectd
 from gateway import (ACCESS, ACCESS_WAN, CLIENT, CLIENTS, DEEP, GATEWAY, GATEWAY_LAN, INNER, NARROW,
                      Gateway, dual, learned_mtu)
 from netns import eventually, family_of, host
-from packets import TIME_EXCEEDED, IcmpErrors, Ip, Sniffer, icmp_error, ip, send, udp
+from packets import TIME_EXCEEDED, IcmpErrors, Ip, Sniffer, checksum, icmp_error, ip, send, udp
 from peers import Nginx, TcpEcho, UdpEcho, Upload, curl, random_file, udp_refused, upload
 
 SIZE = 2 << 20
@@ -274,6 +275,27 @@ class TestShortQuotes:
                 assert packet.ports == (s.getsockname()[1], 8000 + shift)
                 hidden = who == "target" or not net.engine.shows_routers
                 assert sender == (GATEWAY if hidden else INNER)[version]
+
+    @FAMILIES
+    @FORWARDED
+    def test_extensions(self, net, version, shift):
+        """Behind the quote, which is filled up with zeroes (RFC 5508, REQ-3 d; RFC 4884)."""
+        kind, code = UNREACHABLE[version]
+        label = struct.pack("!HBBI", 8, 1, 1, 0x12345140)  # of MPLS (RFC 4950)
+        extension = struct.pack("!HH", 0x2000, checksum(b"\x20\0\0\0" + label)) + label
+        words = {4: 128 // 4 << 16, 6: 128 // 8 << 24}[version]
+        with net.deep.listen(DEEP[version], 80, socket.SOCK_DGRAM), Sniffer(net.deep, "eth0") as wire:
+            with datagram(net.client, version, 8000 + shift) as s, IcmpErrors(net.client, version, kind) as errors:
+                s.send(b"hello")
+                seen = wire.wait(lambda p: p.protocol == 17 and p.ports[1] == 80)
+                quoted = seen.data[:seen.header + 8].ljust(128, b"\0") + extension
+                send(net.inner, icmp_error(INNER[version], seen.src, kind, code, quoted, words))
+                assert error_of(s) == errno.ECONNREFUSED
+                _, quote = errors.quote()
+                packet = Ip(quote)
+                assert (packet.src, packet.dst) == (CLIENT[version], GATEWAY[version])
+                assert packet.ports == (s.getsockname()[1], 8000 + shift)
+                assert quote[seen.header + 8:] == quoted[seen.header + 8:]
 
     @FAMILIES
     @FORWARDED
