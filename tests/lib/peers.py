@@ -25,17 +25,24 @@ class TcpEcho:
         self.connections = []
         self.peers = []  # (address, port) of each client, as the server sees it
         self.thread = threading.Thread(target=self._accept, daemon=True)
+        self.threads = []
 
     def __enter__(self):
         self.thread.start()
         return self
 
     def __exit__(self, *_):
+        """Ends the threads first: one that waits on a closed descriptor may wait on the next socket that gets it."""
         self.listener.shutdown(socket.SHUT_RDWR)
+        self.thread.join()
         self.listener.close()
         for c in self.connections:
             with contextlib.suppress(OSError):
-                c.close()
+                c.shutdown(socket.SHUT_RDWR)
+        for thread in self.threads:
+            thread.join()
+        for c in self.connections:
+            c.close()
 
     def _accept(self):
         while True:
@@ -47,7 +54,8 @@ class TcpEcho:
                 return
             self.connections.append(connection)
             self.peers.append((peer[0].removeprefix("::ffff:"), peer[1]))
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+            self.threads.append(threading.Thread(target=self._serve, args=(connection,), daemon=True))
+            self.threads[-1].start()
 
     def _serve(self, connection):
         connection.settimeout(None)
@@ -209,6 +217,7 @@ class Upload:
     def __exit__(self, *_):
         with contextlib.suppress(OSError):
             self.listener.shutdown(socket.SHUT_RDWR)
+        self.thread.join(DEADLINE)
         self.listener.close()
 
     def _serve(self):
