@@ -82,14 +82,6 @@ static uint32_t marks(const struct world *w, bool udp, uint16_t port)
 	return e->bank[0] & PORT_MARKS;
 }
 
-static void let_time_pass(struct world *w)
-{
-	for (size_t i = 0; i < w->apply->garbage.n; i++)
-		w->apply->garbage.items[i].since_ns = 0;
-	w->apply->marks_since_ns = 0;
-	apply_tick(w->apply);
-}
-
 static void assert_mapped(const __be32 addr[4], const char *text)
 {
 	__be32 expected[4] = {0, 0, htonl(0xffff), 0};
@@ -186,7 +178,7 @@ static void test_targets_leave(void **state)
 	assert_true(balance_of(w, first, &b));
 	assert_int_equal(b.targets[1].port_first, 82);
 	assert_int_equal(count_balances(w), 2);
-	let_time_pass(w);
+	world_settle(w);
 	assert_false(balance_of(w, first, &b));
 	assert_true(balance_of(w, action_of_rule(w), &b));
 	assert_int_equal(b.targets[0].port_first, 81);
@@ -194,7 +186,7 @@ static void test_targets_leave(void **state)
 	assert_int_equal(b.targets[2].port_first, 83);
 	world_apply(w, NO_RULES);
 	assert_int_equal(count_balances(w), 1);
-	let_time_pass(w);
+	world_settle(w);
 	assert_int_equal(count_balances(w), 0);
 	world_free(w);
 }
@@ -213,7 +205,7 @@ static void test_adoption(void **state)
 	assert_int_equal(count_balances(w), 2);
 	world_apply(w, ONE("tcp 80 to 81,82"));
 	assert_int_equal(count_balances(w), 3);
-	let_time_pass(w);
+	world_settle(w);
 	assert_int_equal(count_balances(w), 1);
 	assert_true(balance_of(w, action_of_rule(w), &b));
 	world_free(w);
@@ -278,7 +270,7 @@ static void test_marks(void **state)
 		world_apply(w, NO_RULES);
 		/* Not before those are gone that a rule in force may have begun. */
 		assert_int_equal(marks(w, true, first), mark_cases[i].marks);
-		let_time_pass(w);
+		world_settle(w);
 		assert_int_equal(marks(w, true, first), 0);
 		assert_int_equal(marks(w, true, 1000), 0);
 		assert_int_equal(datapath_config(w->datapath)->fragments, 0);
@@ -312,14 +304,14 @@ static void test_marks_of_flows(void **state)
 		world_apply(w, ONE("udp *:1000 to 10.0.0.1:2000 masquerade"));
 		assert_int_equal(bpf_map_update_elem(fd, &record, &flow, BPF_ANY), 0);
 		world_apply(w, ONE("udp 1000 to 3000 disabled"));
-		let_time_pass(w);
+		world_settle(w);
 		assert_int_equal(marks(w, true, 1000), PORT_LISTEN);
 		assert_int_equal(marks(w, true, 2000), flow_cases[i].marks);
 		assert_int_equal(datapath_config(w->datapath)->fragments, flow_cases[i].fragments);
 
 		memset(&flow, 0, sizeof(flow));
 		assert_int_equal(bpf_map_update_elem(fd, &record, &flow, BPF_ANY), 0);
-		let_time_pass(w);
+		world_settle(w);
 		assert_int_equal(marks(w, true, 2000), 0);
 		assert_int_equal(datapath_config(w->datapath)->fragments, 0);
 	}
@@ -490,7 +482,7 @@ static void test_steps(void **state)
 		diag_clear(&diag);
 		changes_clear(&changes);
 		if (step % 4 == 0)
-			let_time_pass(w); /* what was left is used again */
+			world_settle(w); /* what was left is used again */
 		if (step % 20 == 0)
 			taken += compare_at_once(w, &input);
 	}

@@ -22,7 +22,9 @@
 
 #include <cmocka.h>
 
-#include "daemon/apply.h"
+#include "daemon/apply-private.h"
+#include "daemon/changes.h"
+#include "daemon/plan.h"
 #include "daemon/ruleset.h"
 #include "shared/diag.h"
 
@@ -97,8 +99,14 @@ int world_try_apply(struct world *w, const char *const *rules, struct diag *diag
 
 	input.rules = set;
 	r = apply_rules(w->apply, &input, diag);
-	ruleset_free(set);
-	return r;
+	if (r < 0) {
+		ruleset_free(set);
+		return r;
+	}
+	ruleset_free(w->rules);
+	w->rules = set;
+	w->last_id = (uint32_t)set->n_entries;
+	return 0;
 }
 
 void world_apply(struct world *w, const char *const *rules)
@@ -108,6 +116,57 @@ void world_apply(struct world *w, const char *const *rules)
 
 	if (r < 0)
 		fail_with(&diag, "apply_rules", r);
+}
+
+static uint32_t next_id(void *userdata)
+{
+	struct world *w = userdata;
+
+	return ++w->last_id;
+}
+
+static int plan(struct world *w, const struct world_change *c, struct changes *ret,
+		struct diag *diag)
+{
+	const struct plan_from from = {w->rules, next_id, w};
+	struct ruleset_entry *e = ruleset_find_id(w->rules, c->id);
+	_cleanup_(rule_freep) struct rule *rule = NULL;
+	int r = c->rule ? rule_parse(c->rule, NULL, diag, &rule) : 0;
+
+	if (r < 0)
+		return r;
+	if (!c->id)
+		return plan_add(&from, rule, ret, diag);
+	if (!e)
+		return -ENOENT;
+	return rule ? plan_set(e, rule, ret) : plan_remove(e, ret);
+}
+
+void world_change(struct world *w, const struct world_change *changes, size_t n)
+{
+	struct changes list = {.n = 0};
+	struct diag diag = {.n_items = 0};
+	struct apply_input input = {
+		.rules = w->rules, .changes = &list, .edits = &list, .resolve = resolve_interface};
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < n; i++)
+		r = plan(w, &changes[i], &list, &diag);
+	if (r == 0)
+		r = ruleset_change(w->rules, &list, &diag);
+	if (r == 0)
+		r = apply_rules(w->apply, &input, &diag);
+	if (r < 0)
+		fail_with(&diag, "changing rules", r);
+	changes_clear(&list);
+}
+
+void world_settle(struct world *w)
+{
+	for (size_t i = 0; i < w->apply->garbage.n; i++)
+		w->apply->garbage.items[i].since_ns = 0;
+	w->apply->marks_since_ns = 0;
+	apply_tick(w->apply);
 }
 
 /* Lifetimes that no test outlives; they are the daemon's to set. */
@@ -162,6 +221,7 @@ void world_free(struct world *w)
 	alive = NULL;
 	oracle_clear(&w->oracle);
 	apply_free(w->apply);
+	ruleset_free(w->rules);
 	if (w->datapath)
 		datapath_unpin(w->datapath);
 	datapath_free(w->datapath);

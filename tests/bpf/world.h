@@ -16,10 +16,13 @@
 #include "tests/bpf/packet.h"
 
 struct apply;
+struct ruleset;
 
 struct world {
 	struct datapath *datapath;
 	struct apply *apply;
+	struct ruleset *rules; /* in force */
+	uint32_t last_id;
 	struct oracle oracle; /* for the test to give rules to: oracle_init() */
 	int interface_fd;
 	uint32_t interface; /* index of a second interface, besides lo */
@@ -39,6 +42,17 @@ int world_teardown(void **state);
 void world_apply(struct world *w, const char *const *rules);
 /* The same, where it may be refused: what apply_rules() returns. */
 int world_try_apply(struct world *w, const char *const *rules, struct diag *diag);
+
+/* A rule that becomes another one, or NULL: is removed. Id 0: a new one, which gets the next id. */
+struct world_change {
+	uint32_t id; /* world_apply() counts from 1 */
+	const char *rule;
+};
+/* Changes of rules in one step, as redirectctl makes them: flows are held against the rules. */
+void world_change(struct world *w, const struct world_change *changes, size_t n);
+/* What a change has left over is reclaimed, which the daemon does some seconds later. */
+void world_settle(struct world *w);
+
 /* An address of this host, for rules without a listen address. */
 void world_add_local(struct world *w, const char *address);
 void world_add_local_prefix(struct world *w, const struct oracle_prefix *p);
