@@ -114,6 +114,13 @@ static __always_inline __u32 source_masquerade(struct __sk_buff *skb, struct flo
 	return 0;
 }
 
+/* A target that is its own client, by way of this host. */
+static __always_inline bool source_is_hairpin(const struct flow *f)
+{
+	return table_same_addr(f->reply.saddr, f->original.saddr) &&
+	       !table_same_addr(f->reply.saddr, f->original.daddr);
+}
+
 /*
  * Decides how the flow in a record, whose target is known, is translated (FLOW_SNAT, FLOW_LOCAL),
  * and its source's address. Returns 0, or a reason to drop the packet. A global function, for the
@@ -131,8 +138,7 @@ __noinline __u32 source_choose(struct __sk_buff *skb, __u32 record, __u32 action
 	if (!a || !f)
 		return 0;
 	moves = !table_same_addr(f->reply.saddr, f->original.daddr);
-	wanted = a->flags & (ACTION_MASQUERADE | ACTION_SNAT) ||
-		 (moves && table_same_addr(f->reply.saddr, f->original.saddr));
+	wanted = a->flags & (ACTION_MASQUERADE | ACTION_SNAT) || source_is_hairpin(f);
 	if (!wanted && !(moves && skb->ifindex == LOOPBACK_IFINDEX))
 		return 0;
 	if (rule_is_local(f->reply.saddr))
@@ -147,16 +153,23 @@ __noinline __u32 source_choose(struct __sk_buff *skb, __u32 record, __u32 action
 	return source_masquerade(skb, f);
 }
 
-/* Would the rule, as it is now, give the flow the same kind of source? */
+/*
+ * Would the rule, as it is now, give the flow the same source? To be masqueraded any address of
+ * this host will do, which is asked elsewhere.
+ */
 static __always_inline bool source_remains(const struct action *a, const struct flow *f)
 {
 	bool translated = f->flags & (FLOW_SNAT | FLOW_LOCAL);
 
+	if (rule_is_local(f->reply.saddr))
+		return !translated;
 	if (a->flags & ACTION_SNAT)
 		return translated && table_same_addr(f->reply.daddr, a->snat);
-	if (a->flags & ACTION_MASQUERADE)
+	if (a->flags & ACTION_MASQUERADE || source_is_hairpin(f))
 		return translated;
-	return !(f->flags & FLOW_SNAT) || table_same_addr(f->reply.saddr, f->original.saddr);
+	if (f->flags & FLOW_LOCAL && source_is_loopback(f->original.saddr))
+		return true;
+	return table_same_addr(f->reply.daddr, f->original.saddr);
 }
 
 /* ---- ports ---- */

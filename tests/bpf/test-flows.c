@@ -712,6 +712,48 @@ static void test_rules_removed(void **state)
 	expect(*state, ORACLE_IN, &tcp, tcp.sport, 8080);
 }
 
+/*
+ * What goes to this host itself has no other source, whatever the rule says of sources: such words
+ * come, go and change without ending anything.
+ */
+static void test_source_of_local_target(void **state)
+{
+	static const char *const words[] = {"masquerade name web", "masquerade", "snat 192.0.2.9",
+					    "snat 192.0.2.8",	   "",		 "masquerade"};
+	struct packet_spec tcp = tcp4(CLIENT_PORT, 8080, S), udp = udp4(CLIENT_PORT, 8080);
+	struct cpu_counters before, after;
+	struct world *w = *state;
+	struct packet first;
+
+	world_add_local(w, SERVER4);
+	packet_build(&udp, &first);
+	expect(w, ORACLE_IN, &tcp, CLIENT_PORT, 80);
+	expect(w, ORACLE_IN, &udp, CLIENT_PORT, 80);
+	world_counters(w, &before);
+	tcp.tcp_flags = A;
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
+		char rule[128];
+		struct world_change change = {.id = 1, .rule = rule};
+
+		snprintf(rule, sizeof(rule), "tcp+udp *:8080 to 80 on-change reset %s", words[i]);
+		world_change(w, &change, 1);
+		expect(w, ORACLE_IN, &tcp, CLIENT_PORT, 80);
+		expect(w, ORACLE_IN, &udp, CLIENT_PORT, 80);
+		assert_int_equal(world_find_flow(w, &first)->original.packets, 2 + i);
+	}
+	world_counters(w, &after);
+	assert_int_equal(after.reasons[REASON_RESET], before.reasons[REASON_RESET]);
+}
+
+static int make_masquerading_world(void **state)
+{
+	static const char *const rules[] = {"tcp+udp *:8080 to 80 masquerade on-change reset",
+					    NULL};
+
+	*state = world_new(rules, FLOWS_MAX);
+	return 0;
+}
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, make_world, world_teardown)
 
 int main(void)
@@ -739,6 +781,8 @@ int main(void)
 		TEST(test_sweep_request),
 		TEST(test_rules_replaced),
 		TEST(test_rules_removed),
+		cmocka_unit_test_setup_teardown(test_source_of_local_target,
+						make_masquerading_world, world_teardown),
 	};
 	int skip = world_skip_code();
 
