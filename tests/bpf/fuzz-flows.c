@@ -14,21 +14,7 @@
 #include "tests/bpf/fuzz.h"
 
 /* What the rules had counted when the table was last emptied. */
-static struct rule_counters settled;
-
-static struct rule_counters sum_rules(struct world *w)
-{
-	const struct rule_counters *rules = datapath_rule_counters(w->datapath);
-	struct rule_counters s = {.packets = 0};
-
-	for (size_t i = 1; i < RULES_MAX + 1; i++) {
-		s.packets += rules[i].packets;
-		s.bytes += rules[i].bytes;
-		s.created += rules[i].created;
-		s.destroyed += rules[i].destroyed;
-	}
-	return s;
-}
+static struct rule_counters settled[PLACES];
 
 /* Which of its rule's targets a flow has: the datapath numbers them as they come and go. */
 static unsigned target_place(const struct world *w, const struct flow *f)
@@ -56,6 +42,24 @@ void fuzz_read_flow(void *userdata, const struct oracle_tuple *original, struct 
 	ret->target = target_place(userdata, f);
 }
 
+bool fuzz_delete_flow(struct world *w, struct oracle_flow *f)
+{
+	const struct flow *found = world_find_tuple(w, &f->original), *flows;
+	struct oracle_tuple reply = found ? world_tuple(found, &found->reply) : f->original;
+	struct sweep_item item = {.reason = DESTROY_REQUEST};
+	uint32_t n;
+
+	if (!oracle_tuple_equal(&reply, &f->reply)) /* another one's, or lost: it will show */
+		return false;
+	flows = datapath_flows(w->datapath, &n);
+	item.record = (uint32_t)(found - flows);
+	item.seq = found->seq;
+	if (datapath_sweep(w->datapath, &item, 1) != 1)
+		fail_msg("a flow cannot be deleted");
+	f->dead = true;
+	return true;
+}
+
 static struct oracle_flow *find_original(struct oracle *o, const struct oracle_tuple *t)
 {
 	for (size_t i = 0; i < o->n_flows; i++)
@@ -70,21 +74,60 @@ static bool counted_alike(const struct oracle_flow *a, const struct flow *b)
 	       a->packets[1] == b->reply.packets && a->bytes[1] == b->reply.bytes;
 }
 
-static const char *compare_dead(struct world *w)
+/* What the rule at a place has counted in this round. */
+static struct rule_counters counted_by(struct world *w, size_t place)
 {
-	struct rule_counters now = sum_rules(w);
-	uint64_t packets = 0, bytes = 0;
+	struct rule_counters c = datapath_rule_counters(w->datapath)[place + 1];
 
-	for (size_t i = 0; i < w->oracle.n_flows; i++) {
-		const struct oracle_flow *f = &w->oracle.flows[i];
+	c.packets -= settled[place].packets;
+	c.bytes -= settled[place].bytes;
+	c.created -= settled[place].created;
+	c.destroyed -= settled[place].destroyed;
+	c.refused -= settled[place].refused;
+	return c;
+}
 
-		if (!f->dead || !f->rule)
+static struct rule_counters expected_of(const struct oracle *o, const struct oracle_rule *r)
+{
+	struct rule_counters c = {.refused = r->refused};
+
+	for (size_t i = 0; i < o->n_flows; i++) {
+		const struct oracle_flow *f = &o->flows[i];
+
+		if (f->rule != r)
 			continue;
-		packets += f->packets[0] + f->packets[1];
-		bytes += f->bytes[0] + f->bytes[1];
+		c.created++;
+		if (!f->dead)
+			continue;
+		c.destroyed++;
+		c.packets += f->packets[0] + f->packets[1];
+		c.bytes += f->bytes[0] + f->bytes[1];
 	}
-	if (now.packets - settled.packets != packets || now.bytes - settled.bytes != bytes)
-		return "the rules have not counted what their dead flows did";
+	return c;
+}
+
+static const char *compare_rules(struct world *w)
+{
+	for (size_t i = 0; i < w->oracle.n_rules; i++) {
+		struct rule_counters got = counted_by(w, i),
+				     want = expected_of(&w->oracle, &w->oracle.rules[i]);
+
+		if (memcmp(&got, &want, sizeof(got)) == 0)
+			continue;
+		fprintf(stderr,
+			"  rule %zu: %llu flows, %llu ended, %llu refused, %llu packets, %llu "
+			"bytes\n",
+			i + 1, (unsigned long long)got.created, (unsigned long long)got.destroyed,
+			(unsigned long long)got.refused, (unsigned long long)got.packets,
+			(unsigned long long)got.bytes);
+		fprintf(stderr,
+			"  expected: %llu flows, %llu ended, %llu refused, %llu packets, %llu "
+			"bytes\n",
+			(unsigned long long)want.created, (unsigned long long)want.destroyed,
+			(unsigned long long)want.refused, (unsigned long long)want.packets,
+			(unsigned long long)want.bytes);
+		return "a rule has counted otherwise than its flows";
+	}
 	return NULL;
 }
 
@@ -120,7 +163,7 @@ const char *fuzz_compare_flows(struct world *w)
 	}
 	if (alive != expected)
 		return "there are fewer flows than the oracle knows";
-	return compare_dead(w);
+	return compare_rules(w);
 }
 
 /* Everything is expired when nothing lives for any time. */
@@ -183,6 +226,30 @@ static void forget_fragments(struct world *w)
 	close(fd);
 }
 
+/* What rates have let in: an hour would pass before they let in more. */
+static void forget_limits(struct world *w)
+{
+	struct bpf_map_info info = {.value_size = 0};
+	uint32_t length = sizeof(info);
+	struct limit_source_key key;
+	int fd = map_fd(w, "limit_sources");
+	void *none;
+
+	while (bpf_map_get_next_key(fd, NULL, &key) == 0)
+		bpf_map_delete_elem(fd, &key);
+	close(fd);
+	fd = map_fd(w, "limit_rules");
+	if (bpf_obj_get_info_by_fd(fd, &info, &length) < 0)
+		fail_msg("limit_rules: %s", strerror(errno));
+	none = calloc(1, info.value_size);
+	assert_non_null(none);
+	for (uint32_t id = 1; id <= PLACES; id++)
+		if (bpf_map_update_elem(fd, &id, none, BPF_ANY) < 0)
+			fail_msg("limit_rules: %s", strerror(errno));
+	free(none);
+	close(fd);
+}
+
 void fuzz_forget_flows(struct world *w)
 {
 	struct datapath_config *config = datapath_config(w->datapath);
@@ -196,6 +263,7 @@ void fuzz_forget_flows(struct world *w)
 		usleep(1000);
 	}
 	memcpy(config->timeouts, timeouts, sizeof(timeouts));
-	settled = sum_rules(w);
+	memcpy(settled, datapath_rule_counters(w->datapath) + 1, sizeof(settled));
 	forget_fragments(w);
+	forget_limits(w);
 }

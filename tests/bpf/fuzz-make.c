@@ -76,10 +76,15 @@ static void draft_request(struct world *w, struct draft *d)
 
 /* ---- of flows ---- */
 
+#define RECENT_FLOWS 32
+
 static const struct oracle_flow *random_flow(const struct oracle *o)
 {
 	for (unsigned tries = 0; o->n_flows && tries < 8; tries++) {
-		const struct oracle_flow *f = &o->flows[random_below((uint32_t)o->n_flows)];
+		uint32_t n = (uint32_t)o->n_flows, last = n < RECENT_FLOWS ? n : RECENT_FLOWS;
+		/* as often as not a late one, so that some have many packets */
+		const struct oracle_flow *f =
+			&o->flows[random_below(2) ? random_below(n) : n - 1 - random_below(last)];
 
 		if (!f->dead)
 			return f;

@@ -25,6 +25,7 @@
 
 #define SEED_DEFAULT	0x5eed
 #define PACKETS_DEFAULT 100000
+#define CHANGE_ONCE_IN	32    /* packets */
 #define FLOWS_MAX	16384 /* far more than a round opens: none is evicted */
 
 static struct {
@@ -35,7 +36,7 @@ static struct {
 
 static struct {
 	unsigned long long translated, errors, left_alone, dropped, redirected, refused, flows;
-	unsigned long long fragments, failures;
+	unsigned long long limited, reset, failures;
 } tally;
 
 /* ---- one packet ---- */
@@ -99,6 +100,8 @@ static const char *check_counters(const struct trial *t)
 			   : "no reason not to translate it has been counted";
 	if (!(t->reasons & t->answer.reasons))
 		return "another reason has been counted";
+	if (t->reasons == ORACLE_REASON(REASON_RESET)) /* what was sent is, and not what is sent */
+		return NULL;
 	return (t->reasons < ORACLE_REASON(REASON_FIRST_DROP)) == (t->answer.verdict == ORACLE_PASS)
 		       ? NULL
 		       : "the reason does not go with the verdict";
@@ -147,6 +150,10 @@ static const char *check(struct trial *t)
 	return check_counters(t);
 }
 
+#define LIMITS                                                                                     \
+	(ORACLE_REASON(REASON_MAX_FLOWS) | ORACLE_REASON(REASON_RATE) |                            \
+	 ORACLE_REASON(REASON_SOURCE_MAX_FLOWS) | ORACLE_REASON(REASON_SOURCE_RATE))
+
 static void add_to_tally(const struct trial *t)
 {
 	const struct oracle_answer *a = &t->answer;
@@ -156,6 +163,8 @@ static void add_to_tally(const struct trial *t)
 	tally.translated += a->translated && !a->error;
 	tally.left_alone += a->verdict == ORACLE_PASS && !a->translated;
 	tally.dropped += a->verdict == ORACLE_DROP;
+	tally.limited += (a->reasons & LIMITS) != 0;
+	tally.reset += (a->reasons & ORACLE_REASON(REASON_RESET)) != 0;
 	tally.redirected += a->verdict == ORACLE_REDIRECT;
 }
 
@@ -235,7 +244,9 @@ static void print_rules(FILE *f, const struct fuzz_rules *rules)
 {
 	fputs("  rules:\n", f);
 	for (size_t i = 0; i < rules->n; i++)
-		fprintf(f, "    %zu: %s\n", i + 1, rules->texts[i]);
+		fprintf(f, "    %zu: %s%s\n", i + 1, rules->drafts[i].text,
+			rules->parsed[i] ? "" : " (removed)");
+	fuzz_print_changes(f);
 }
 
 static void print_repeat(FILE *f, unsigned long long number)
@@ -261,7 +272,19 @@ struct round {
 	struct world *world;
 	struct oracle_host host;
 	struct fuzz_rules rules;
+	bool changing; /* between packets */
 };
+
+static void apply(struct world *w, const struct fuzz_rules *rules)
+{
+	const char *list[RULES_MAX + 1];
+
+	for (size_t i = 0; i < rules->n; i++)
+		list[i] = rules->drafts[i].text;
+	list[rules->n] = NULL;
+	world_apply(w, list);
+	world_settle(w);
+}
 
 static void begin_round(struct round *r, unsigned long long number)
 {
@@ -269,11 +292,13 @@ static void begin_round(struct round *r, unsigned long long number)
 						    : (enum flavour)(number % FLAVOUR_COUNT);
 	struct world *w = r->world;
 
+	r->changing = flavour == FLAVOUR_CHANGES;
 	random_seed(options.seed * 0x9e3779b97f4a7c15ULL + number);
 	fuzz_make_rules(flavour, w->interface, &r->rules);
 	fuzz_forget_flows(w);
 	fuzz_forget_packets();
-	world_apply(w, r->rules.list);
+	fuzz_forget_changes();
+	apply(w, &r->rules);
 	oracle_clear(&w->oracle);
 	oracle_init(&w->oracle, r->rules.rules, r->rules.n);
 	w->oracle.host = &r->host;
@@ -290,6 +315,8 @@ static bool try_packet(struct round *r, unsigned long long number)
 	struct trial t = {.number = number};
 	struct world *w = r->world;
 
+	if (r->changing && random_once_in(CHANGE_ONCE_IN))
+		fuzz_change(w, &r->rules);
 	fuzz_make_packet(w, &t.in);
 	if (fuzz_refused_by_kernel(&t.in.packet)) {
 		tally.refused++;
@@ -347,9 +374,10 @@ static void test_packets(void **state)
 {
 	static const char *const none[] = {NULL};
 	unsigned long long end = options.from + options.packets;
-	struct round r = {.world = world_new(none, FLOWS_MAX)};
+	static struct round r;
 	double start;
 
+	r.world = world_new(none, FLOWS_MAX);
 	memset(datapath_config(r.world->datapath)->hash_keys, 0x5e,
 	       sizeof(datapath_config(r.world->datapath)->hash_keys));
 	fuzz_make_host(r.world, &r.host);
@@ -357,16 +385,22 @@ static void test_packets(void **state)
 	for (unsigned long long i = options.from / ROUND_PACKETS; i * ROUND_PACKETS < end; i++)
 		run_round(&r, i, end);
 	print_message("seed %#llx: %llu packets in %.1f s; %llu translated (%llu flows), %llu ICMP "
-		      "errors, %llu left alone, %llu dropped, %llu redirected, %llu not run\n",
+		      "errors, %llu left alone, %llu dropped (%llu by limits), %llu redirected, "
+		      "%llu reset, %llu "
+		      "not run\n",
 		      options.seed, options.packets, seconds() - start, tally.translated,
-		      tally.flows, tally.errors, tally.left_alone, tally.dropped, tally.redirected,
-		      tally.refused);
+		      tally.flows, tally.errors, tally.left_alone, tally.dropped, tally.limited,
+		      tally.redirected, tally.reset, tally.refused);
 	assert_int_equal(tally.failures, 0);
-	/* a run that translates next to nothing would pass as well */
+	/* a run in which next to nothing happens would pass as well */
 	if (options.packets >= ROUND_PACKETS) {
 		assert_in_range(tally.translated, options.packets / 10, options.packets);
 		assert_in_range(tally.errors, options.packets / 100, options.packets);
 		assert_in_range(tally.left_alone, options.packets / 10, options.packets);
+	}
+	if (options.packets >= FLAVOUR_COUNT * ROUND_PACKETS && options.flavour < 0) {
+		assert_in_range(tally.limited, 1, options.packets);
+		assert_in_range(tally.reset, 1, options.packets);
 	}
 	world_free(r.world);
 }
@@ -437,8 +471,8 @@ int main(int argc, char **argv)
 
 	if (!parse_options(argc, argv)) {
 		fputs("usage: fuzz-packets [--seed N] [--packets N] [--from N]\n"
-		      "                    [--flavour ports|hosts|sources|balance] [--failures "
-		      "N]\n",
+		      "                    [--flavour ports|hosts|sources|balance|limits|changes]\n"
+		      "                    [--failures N] [--show]\n",
 		      stderr);
 		return 2;
 	}

@@ -104,10 +104,10 @@ void fuzz_print_packet(FILE *f, const struct oracle_input *input, const uint8_t 
 
 void fuzz_print_flow(FILE *f, const struct oracle_flow *flow)
 {
-	fprintf(f, "    flow%s%s%s%s%s%s%s: ", flow->snat ? " snat" : "",
+	fprintf(f, "    flow%s%s%s%s%s%s%s, held %u: ", flow->snat ? " snat" : "",
 		flow->local ? " local" : "", flow->rule ? "" : " direct", flow->rst ? " reset" : "",
 		flow->fin[0] ? " client's FIN" : "", flow->fin[1] ? " server's FIN" : "",
-		flow->dead ? " dead" : "");
+		flow->dead ? " dead" : "", flow->held);
 	print_tuple(f, &flow->original);
 	fprintf(f, " | ");
 	print_tuple(f, &flow->reply);
@@ -134,6 +134,11 @@ void fuzz_print_reasons(FILE *f, uint32_t reasons)
 		[REASON_NO_SOURCE] = "no source",
 		[REASON_HELD] = "held",
 		[REASON_REWRITE] = "rewrite",
+		[REASON_MAX_FLOWS] = "max-flows",
+		[REASON_RATE] = "rate",
+		[REASON_SOURCE_MAX_FLOWS] = "max-flows per source",
+		[REASON_SOURCE_RATE] = "rate per source",
+		[REASON_RESET] = "reset",
 	};
 
 	if (!reasons)

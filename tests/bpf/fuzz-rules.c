@@ -14,7 +14,8 @@
 #include "tests/bpf/cases.h"
 #include "tests/bpf/fuzz.h"
 
-const char *const flavour_names[FLAVOUR_COUNT] = {"ports", "hosts", "sources", "balance"};
+const char *const flavour_names[FLAVOUR_COUNT] = {"ports",   "hosts",  "sources",
+						  "balance", "limits", "changes"};
 
 static const struct {
 	uint16_t first, last;
@@ -36,7 +37,7 @@ static void add(char *text, const char *what)
 {
 	size_t length = strlen(text);
 
-	snprintf(text + length, sizeof(((struct fuzz_rules *)NULL)->texts[0]) - length, "%s", what);
+	snprintf(text + length, PART_TEXT - length, "%s", what);
 }
 
 static void add_number(char *text, const char *before, unsigned n)
@@ -75,10 +76,15 @@ static struct oracle_prefix random_prefix(enum party party, bool ipv6)
 	return p;
 }
 
-static void choose_listen(struct oracle_rule *r, int ipv6, char *text)
+static void choose_packets(struct oracle_rule *r, int ipv6, char *text)
 {
+	static const char *const protocols[] = {"", "tcp ", "udp ", "tcp+udp "};
+	uint32_t protocol = 1 + random_below(3);
 	size_t i = random_below(ARRAY_SIZE(listen_ports));
 
+	add(text, protocols[protocol]);
+	r->tcp = protocol & 1;
+	r->udp = protocol & 2;
 	r->first = listen_ports[i].first;
 	r->last = listen_ports[i].last;
 	r->listen = (enum oracle_listen)random_below(ipv6 < 0 ? 2 : 3);
@@ -150,8 +156,11 @@ static void add_weight(struct oracle_target *t, bool first, char *text)
 
 static void choose_targets(struct oracle_rule *r, enum flavour flavour, int ipv6, char *text)
 {
-	uint32_t wanted = flavour == FLAVOUR_BALANCE ? 1 + random_below(ORACLE_LIST) : 1;
+	static const char *const methods[] = {" balance hash", " balance random",
+					      " balance maglev"};
+	uint32_t wanted = flavour >= FLAVOUR_BALANCE ? 1 + random_below(ORACLE_LIST) : 1;
 
+	r->n_targets = 0;
 	while (r->n_targets < wanted) {
 		struct oracle_target *t = &r->targets[r->n_targets];
 		bool known = false;
@@ -168,6 +177,8 @@ static void choose_targets(struct oracle_rule *r, enum flavour flavour, int ipv6
 		if (wanted > 1 && random_once_in(3))
 			add_weight(t, r->n_targets == 1, text);
 	}
+	if (r->n_targets > 1)
+		add(text, random_of(methods));
 }
 
 static bool has_prefix(const struct oracle_rule *r, const struct oracle_prefix *p)
@@ -179,13 +190,11 @@ static bool has_prefix(const struct oracle_rule *r, const struct oracle_prefix *
 	return false;
 }
 
-static void choose_options(struct oracle_rule *r, enum flavour flavour, int ipv6, uint32_t second,
-			   char *text)
+static void choose_clients(struct oracle_rule *r, int ipv6, uint32_t second, char *text)
 {
 	static const uint32_t prefixes[] = {0, 0, 0, 1, 2};
-	static const char *const methods[] = {" balance hash", " balance random",
-					      " balance maglev"};
 
+	r->n_interfaces = r->n_from = 0;
 	if (random_once_in(4)) {
 		r->interfaces[r->n_interfaces++] = second;
 		add(text, " on second");
@@ -200,67 +209,180 @@ static void choose_options(struct oracle_rule *r, enum flavour flavour, int ipv6
 		add_prefix(text, &p);
 		r->from[r->n_from++] = p;
 	}
-	if (flavour >= FLAVOUR_SOURCES && leaves(r) && random_once_in(2)) {
+}
+
+static void choose_source(struct oracle_rule *r, enum flavour flavour, int ipv6, char *text)
+{
+	r->masquerade = r->snat = false;
+	if (flavour < FLAVOUR_SOURCES || !leaves(r))
+		return;
+	if (random_once_in(2)) {
 		r->masquerade = true;
 		add(text, " masquerade");
-	} else if (flavour >= FLAVOUR_SOURCES && leaves(r) && ipv6 >= 0 && random_once_in(2)) {
+	} else if (ipv6 >= 0 && random_once_in(2)) {
 		r->snat = true;
 		r->snat_ipv6 = ipv6;
 		fuzz_parse_address(fuzz_address(PARTY_HOST, ipv6), ipv6, r->snat_address);
 		add(text, " snat ");
 		add_address(text, r->snat_address, ipv6);
 	}
-	if (r->n_targets > 1)
-		add(text, random_of(methods));
 }
 
-static void choose_rule(enum flavour flavour, uint32_t second, struct oracle_rule *r, char *text)
+/* A limit, or none. */
+static uint32_t choose_limit(const uint32_t *numbers, size_t n, const char *before,
+			     const char *behind, char *text)
 {
-	static const char *const protocols[] = {"", "tcp ", "udp ", "tcp+udp "};
-	uint32_t protocol = 1 + random_below(3);
-	int ipv6 = (int)random_below(3) - 1;
+	uint32_t number = numbers[random_below((uint32_t)n)];
 
-	*r = (struct oracle_rule){.tcp = protocol & 1, .udp = protocol & 2};
-	*text = '\0';
-	add(text, protocols[protocol]);
-	choose_listen(r, ipv6, text);
-	choose_targets(r, flavour, ipv6, text);
-	choose_options(r, flavour, ipv6, second, text);
+	if (!random_once_in(3))
+		return 0;
+	add_number(text, before, number);
+	add(text, behind);
+	return number;
 }
 
-/* Does it stand beside those before it? */
-static bool is_possible(const char *text, struct rule *const *others, size_t n, struct rule **ret)
+static void choose_limits(struct oracle_rule *r, enum flavour flavour, char *text)
+{
+	static const uint32_t flows[] = {1, 2, 5, 10, 30}, bursts[] = {2, 10, 30, 100};
+	static const char burst[] = " rate 1/h burst ", source[] = " per source";
+
+	if (flavour < FLAVOUR_LIMITS)
+		return;
+	r->max_flows = choose_limit(flows, ARRAY_SIZE(flows), " max-flows ", "", text);
+	r->max_flows_of_source =
+		choose_limit(flows, ARRAY_SIZE(flows) - 1, " max-flows ", source, text);
+	r->burst = choose_limit(bursts, ARRAY_SIZE(bursts), burst, "", text);
+	r->burst_of_source = choose_limit(bursts, ARRAY_SIZE(bursts) - 1, burst, source, text);
+}
+
+/* Nothing drains to its end by itself: fuzz-change.c ends it. */
+static void choose_on_change(struct oracle_rule *r, char *text)
+{
+	static const char *const words[] = {
+		[ORACLE_KEEP] = " on-change keep",
+		[ORACLE_DRAIN] = " on-change drain 30d",
+		[ORACLE_RESET] = " on-change reset",
+	};
+	static const enum oracle_on_change chances[] = {ORACLE_KEEP,  ORACLE_DRAIN, ORACLE_DRAIN,
+							ORACLE_RESET, ORACLE_RESET, ORACLE_RESET};
+
+	r->on_change = random_of(chances);
+	if (r->on_change != ORACLE_KEEP || random_below(2)) /* the default */
+		add(text, words[r->on_change]);
+}
+
+/* Only the targets themselves are bound to what the rule takes, and the source to both. */
+static void choose_parts(struct fuzz_rule *f, uint32_t second, uint32_t parts)
+{
+	struct oracle_rule *r = &f->rule;
+
+	for (size_t i = 0; i < PART_COUNT; i++)
+		if (parts & PART(i))
+			*f->parts[i] = '\0';
+	if (parts & PART(PART_PACKETS))
+		choose_packets(r, f->ipv6, f->parts[PART_PACKETS]);
+	if (parts & PART(PART_TARGETS))
+		choose_targets(r, f->flavour, f->ipv6, f->parts[PART_TARGETS]);
+	if (parts & PART(PART_CLIENTS))
+		choose_clients(r, f->ipv6, second, f->parts[PART_CLIENTS]);
+	if (parts & PART(PART_SOURCE))
+		choose_source(r, f->flavour, f->ipv6, f->parts[PART_SOURCE]);
+	if (parts & PART(PART_LIMITS))
+		choose_limits(r, f->flavour, f->parts[PART_LIMITS]);
+	if (parts & PART(PART_ON_CHANGE) && f->changing)
+		choose_on_change(r, f->parts[PART_ON_CHANGE]);
+}
+
+static void write_text(struct fuzz_rule *f)
+{
+	size_t length = 0;
+
+	for (size_t i = 0; i < PART_COUNT; i++)
+		length += (size_t)snprintf(f->text + length, sizeof(f->text) - length, "%s",
+					   f->parts[i]);
+	if (f->rule.off)
+		snprintf(f->text + length, sizeof(f->text) - length, " disabled");
+}
+
+void fuzz_draw_rule(enum flavour flavour, uint32_t second, struct fuzz_rule *ret)
+{
+	*ret = (struct fuzz_rule){.ipv6 = (int)random_below(3) - 1,
+				  .flavour = flavour,
+				  .changing = flavour == FLAVOUR_CHANGES};
+	if (ret->changing && random_below(2)) /* plain ones have ways of their own */
+		ret->flavour = (enum flavour)random_below(FLAVOUR_CHANGES);
+	choose_parts(ret, second, PART(PART_COUNT) - 1);
+	write_text(ret);
+}
+
+void fuzz_redraw_rule(struct fuzz_rule *f, uint32_t second)
+{
+	uint32_t parts = PART(random_below(PART_COUNT)) | PART(random_below(PART_COUNT));
+
+	if (parts & PART(PART_PACKETS))
+		parts |= PART(PART_TARGETS);
+	if (parts & PART(PART_TARGETS))
+		parts |= PART(PART_SOURCE);
+	choose_parts(f, second, parts);
+	write_text(f);
+}
+
+void fuzz_switch_rule(struct fuzz_rule *f)
+{
+	f->rule.off = !f->rule.off;
+	write_text(f);
+}
+
+/* Does it stand beside all others but number `i`, and is it another than that? */
+static bool is_possible(const struct fuzz_rules *rules, size_t i, const struct rule *rule)
+{
+	if (i < rules->n && rules->parsed[i] && rule_equal(rule, rules->parsed[i]))
+		return false;
+	for (size_t j = 0; j < rules->n; j++)
+		if (j != i && rules->parsed[j] && rule_conflicts(rule, rules->parsed[j]))
+			return false;
+	return true;
+}
+
+bool fuzz_place_rule(struct fuzz_rules *rules, size_t i, const struct fuzz_rule *f)
 {
 	struct diag diag = {.n_items = 0};
+	struct rule *rule;
 
-	if (rule_parse(text, NULL, &diag, ret) < 0) {
+	if (rule_parse(f->text, NULL, &diag, &rule) < 0) {
 		diag_print(&diag, stderr, "fuzz-packets");
 		diag_clear(&diag);
-		fail_msg("a rule that no parser takes: %s", text);
+		fail_msg("a rule that no parser takes: %s", f->text);
 	}
-	for (size_t i = 0; i < n; i++)
-		if (rule_conflicts(*ret, others[i])) {
-			*ret = rule_free(*ret);
-			return false;
-		}
+	if (!is_possible(rules, i, rule)) {
+		rule_free(rule);
+		return false;
+	}
+	if (i == rules->n)
+		rules->parsed[rules->n++] = NULL;
+	rule_free(rules->parsed[i]);
+	rules->parsed[i] = rule;
+	rules->drafts[i] = *f;
 	return true;
+}
+
+void fuzz_remove_rule(struct fuzz_rules *rules, size_t i)
+{
+	rules->parsed[i] = rule_free(rules->parsed[i]);
 }
 
 void fuzz_make_rules(enum flavour flavour, uint32_t second, struct fuzz_rules *ret)
 {
 	size_t wanted = 2 + random_below(RULES_MAX - 1);
-	struct rule *parsed[RULES_MAX];
 
-	*ret = (struct fuzz_rules){.n = 0};
-	for (unsigned tries = 0; ret->n < wanted && tries < 10 * RULES_MAX; tries++) {
-		char *text = ret->texts[ret->n];
-
-		choose_rule(flavour, second, &ret->rules[ret->n], text);
-		if (!is_possible(text, parsed, ret->n, &parsed[ret->n]))
-			continue;
-		ret->list[ret->n++] = text;
-	}
-	ret->list[ret->n] = NULL;
 	for (size_t i = 0; i < ret->n; i++)
-		rule_free(parsed[i]);
+		fuzz_remove_rule(ret, i);
+	ret->n = 0;
+	for (unsigned tries = 0; ret->n < wanted && tries < 10 * RULES_MAX; tries++) {
+		struct fuzz_rule f;
+
+		fuzz_draw_rule(flavour, second, &f);
+		if (fuzz_place_rule(ret, ret->n, &f))
+			ret->rules[ret->n - 1] = f.rule;
+	}
 }

@@ -7,6 +7,7 @@
  *   fuzz-random.c   numbers
  *   fuzz-host.c     the host, its neighbours and their addresses
  *   fuzz-rules.c    rules, as text for the datapath and as structures for the oracle
+ *   fuzz-change.c   what happens between packets: rules change, flows are deleted
  *   fuzz-flows.c    what the datapath has made of a flow
  *   fuzz-make.c     packets: first ones, those of known flows, errors about them, fragments
  *   fuzz-mutate.c   damage
@@ -20,6 +21,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "shared/rule.h"
 #include "tests/bpf/oracle.h"
 #include "tests/bpf/packet.h"
 #include "tests/bpf/world.h"
@@ -57,7 +59,8 @@ const char *fuzz_format_address(const uint8_t *address, bool ipv6, char ret[stat
 
 /* ---- fuzz-rules.c ---- */
 
-#define RULES_MAX 12
+#define RULES_MAX 12  /* at the beginning of a round */
+#define PLACES	  256 /* of rules, those that are gone and new ones included; 1 + place is the id */
 
 /* What rules may do. */
 enum flavour {
@@ -65,21 +68,65 @@ enum flavour {
 	FLAVOUR_HOSTS,	 /* other hosts too */
 	FLAVOUR_SOURCES, /* and masquerade and snat */
 	FLAVOUR_BALANCE, /* and several targets */
+	FLAVOUR_LIMITS,	 /* and have limits */
+	FLAVOUR_CHANGES, /* all of it, and change between packets */
 	FLAVOUR_COUNT,
 };
 extern const char *const flavour_names[FLAVOUR_COUNT];
 
+/* What can be another in an otherwise equal rule. */
+enum part {
+	PART_PACKETS, /* protocol, destination and ports */
+	PART_TARGETS,
+	PART_CLIENTS, /* interface and `from` */
+	PART_SOURCE,
+	PART_LIMITS,
+	PART_ON_CHANGE,
+	PART_COUNT,
+};
+#define PART(part) (UINT32_C(1) << (part))
+#define PART_TEXT  320
+
+struct fuzz_rule {
+	struct oracle_rule rule;
+	enum flavour flavour;
+	bool changing;
+	int ipv6; /* -1: both families */
+	char parts[PART_COUNT][PART_TEXT];
+	char text[2 * PART_TEXT];
+};
+
 struct fuzz_rules {
-	struct oracle_rule rules[RULES_MAX];
-	char texts[RULES_MAX][512];
-	const char *list[RULES_MAX + 1]; /* of the texts, and NULL */
+	struct oracle_rule rules[PLACES]; /* the oracle's */
+	struct fuzz_rule drafts[PLACES];
+	struct rule *parsed[PLACES]; /* owned; NULL: removed */
 	size_t n;
 };
 
 /* Rules of which none conflict. `second` is the index of the second interface. */
 void fuzz_make_rules(enum flavour flavour, uint32_t second, struct fuzz_rules *ret);
+void fuzz_draw_rule(enum flavour flavour, uint32_t second, struct fuzz_rule *ret);
+/* Other words in some parts of a rule. */
+void fuzz_redraw_rule(struct fuzz_rule *f, uint32_t second);
+/* Disables or enables it. */
+void fuzz_switch_rule(struct fuzz_rule *f);
+/*
+ * Puts it to a place, be it the next one; false: it conflicts with another, or is the one that
+ * is there. The oracle's stays.
+ */
+bool fuzz_place_rule(struct fuzz_rules *rules, size_t i, const struct fuzz_rule *f);
+void fuzz_remove_rule(struct fuzz_rules *rules, size_t i);
 /* A port that rules listen on, or send to, or neither. */
 uint16_t fuzz_port(void);
+
+/* ---- fuzz-change.c ---- */
+
+/* Lets something happen, and tells the oracle. */
+void fuzz_change(struct world *w, struct fuzz_rules *rules);
+/* Forgets what has happened, for another round. */
+void fuzz_forget_changes(void);
+/* All that has happened in this round, a line each. */
+void fuzz_print_changes(FILE *f);
 
 /* ---- fuzz-flows.c ---- */
 
@@ -87,6 +134,8 @@ uint16_t fuzz_port(void);
 void fuzz_read_flow(void *userdata, const struct oracle_tuple *original, struct oracle_choice *ret);
 /* Holds the counters of all flows against the oracle's; says what differs, or returns NULL. */
 const char *fuzz_compare_flows(struct world *w);
+/* Has one of the flows deleted, and tells the oracle. */
+bool fuzz_delete_flow(struct world *w, struct oracle_flow *f);
 /* Empties the flow table and what is known of fragments. */
 void fuzz_forget_flows(struct world *w);
 

@@ -67,6 +67,12 @@ uint16_t oracle_checksum_update(uint16_t check, const uint8_t *old, const uint8_
 	return check;
 }
 
+static void write_ip_checksum(uint8_t *ip)
+{
+	write_be16(ip + 10, 0);
+	write_be16(ip + 10, (uint16_t)~checksum_fold(checksum_add(0, ip, (ip[0] & 15) * 4U)));
+}
+
 void oracle_rewrite_addresses(uint8_t *data, const struct oracle_packet *p, const uint8_t *source,
 			      const uint8_t *destination)
 {
@@ -82,10 +88,20 @@ void oracle_rewrite_addresses(uint8_t *data, const struct oracle_packet *p, cons
 		write_be16(ip + 10, check);
 	}
 	memcpy(data + at, new, 2 * n);
-	if (!held)
-		return;
-	write_be16(ip + 10, 0);
-	write_be16(ip + 10, (uint16_t)~checksum_fold(checksum_add(0, ip, (ip[0] & 15) * 4U)));
+	if (held)
+		write_ip_checksum(ip);
+}
+
+void oracle_rewrite_length(uint8_t *data, const struct oracle_packet *p, uint16_t length)
+{
+	bool held = oracle_ipv4_checksum_holds(data, p);
+	uint8_t new[2], *ip = data + p->l3;
+
+	write_be16(new, length);
+	write_be16(ip + 10, oracle_checksum_update(read_be16(ip + 10), ip + 2, new, sizeof(new)));
+	memcpy(ip + 2, new, sizeof(new));
+	if (held)
+		write_ip_checksum(ip);
 }
 
 /* What a changed tuple makes of the L4 checksum, by the change alone. */

@@ -43,7 +43,7 @@ void oracle_note_first(struct oracle *o, const struct oracle_input *input, const
 	size_t l3 = answer->verdict == ORACLE_REDIRECT ? 14 : p->l3; /* as it is now */
 	const uint8_t *address = data + l3 + (p->ipv6 ? 8 : 12);
 
-	if (!o->holding || answer->verdict == ORACLE_DROP)
+	if (!o->holding || answer->reasons == ORACLE_REASON(REASON_RESET))
 		return;
 	memcpy(key.new_source, address, n);
 	memcpy(key.new_destination, address + n, n);
@@ -51,7 +51,9 @@ void oracle_note_first(struct oracle *o, const struct oracle_input *input, const
 	key.role = answer->role;
 	key.damaged = p->class != ORACLE_TRANSLATABLE && p->class != ORACLE_NOT_TCP_UDP;
 	f = find(o, &key);
-	if (f && !key.damaged)
+	if (f && key.damaged)
+		f->damaged = true;
+	else if (f)
 		*f = key;
 	if (f)
 		return;
@@ -64,8 +66,7 @@ static void follow(struct oracle_flow *flow, const struct oracle_fragment *f,
 		   const struct oracle_input *input, uint8_t *data, const struct oracle_packet *p,
 		   struct oracle_answer *ret)
 {
-	if (f->role == ROLE_ORIGINAL || f->role == ROLE_REPLY)
-		oracle_count(flow, input, p, f->role == ROLE_REPLY);
+	oracle_count(flow, input, p, f->role);
 	ret->reasons = 0;
 	ret->translated = true;
 	oracle_rewrite_addresses(data, p, f->new_source, f->new_destination);

@@ -171,12 +171,8 @@ static int port_class(uint16_t port)
 	return port < 512 ? 0 : port < 1024 ? 1 : 2;
 }
 
-/*
- * Target number `n` of the rule, and what this makes of the flow; the source's port is kept. Drops
- * it knows to be right are bits of the result.
- */
-static uint32_t predict(const struct oracle *o, const struct oracle_input *input,
-			const struct oracle_rule *r, unsigned n, struct oracle_flow *f)
+uint32_t oracle_predict(const struct oracle *o, const struct oracle_input *input,
+			struct oracle_rule *r, unsigned n, struct oracle_flow *f)
 {
 	const struct oracle_tuple *t = &f->original;
 	bool elsewhere, from_here, loopback, hairpin;
@@ -189,7 +185,8 @@ static uint32_t predict(const struct oracle *o, const struct oracle_input *input
 		return 0;
 	from_here = o->host && input->interface == o->host->loopback;
 	/* what comes in by lo and is for another host as it is, nobody can answer anyway */
-	f->local = from_here && memcmp(t->destination, f->reply.source, ORACLE_ADDRESS) != 0;
+	f->local = from_here && (r->masquerade || r->snat ||
+				 memcmp(t->destination, f->reply.source, ORACLE_ADDRESS) != 0);
 	hairpin = memcmp(t->source, f->reply.source, ORACLE_ADDRESS) == 0 &&
 		  memcmp(t->destination, f->reply.source, ORACLE_ADDRESS) != 0;
 	f->snat = !from_here && (r->masquerade || r->snat || hairpin);
@@ -200,6 +197,7 @@ static uint32_t predict(const struct oracle *o, const struct oracle_input *input
 	}
 	if (!f->snat && !(f->local && (loopback || r->masquerade)))
 		return 0;
+	f->masqueraded = true;
 	if (oracle_source_to(o, t->ipv6, f->reply.source, f->reply.destination))
 		return 0;
 	return ORACLE_REASON(REASON_NO_SOURCE);
@@ -280,18 +278,22 @@ static bool may_be_real(const struct oracle *o, const struct oracle_input *input
 }
 
 /* A flow of this rule, or a direct one (NULL), as the datapath has chosen to make it. */
-static void open_flow(struct oracle *o, const struct oracle_input *input,
-		      const struct oracle_rule *r, const struct oracle_packet *p,
-		      const struct oracle_choice *c, struct oracle_answer *ret)
+static void open_flow(struct oracle *o, const struct oracle_input *input, struct oracle_rule *r,
+		      const struct oracle_packet *p, const struct oracle_choice *c,
+		      struct oracle_answer *ret)
 {
 	struct oracle_flow f = {.original = oracle_tuple_of(p),
 				.interface = input->interface,
-				.own = input->hook == ORACLE_OUT};
+				.own = input->hook == ORACLE_OUT,
+				.in_rate = r && r->burst,
+				.in_rate_of_source = r && r->burst_of_source,
+				.of_source = r && (r->max_flows_of_source || r->burst_of_source),
+				.held = o->changes};
 	uint32_t drops = 0;
 
 	f.reply = oracle_invert(&f.original);
 	if (r && c->target < oracle_target_count(r))
-		drops = predict(o, input, r, c->target, &f);
+		drops = oracle_predict(o, input, r, c->target, &f);
 	if (!c->made) {
 		ret->verdict = ORACLE_DROP;
 		ret->reasons = drops;
@@ -313,7 +315,7 @@ static void open_flow(struct oracle *o, const struct oracle_input *input,
 }
 
 static struct oracle_choice ask(const struct oracle *o, const struct oracle_input *input,
-				const struct oracle_rule *r, const struct oracle_packet *p)
+				struct oracle_rule *r, const struct oracle_packet *p)
 {
 	struct oracle_choice c = {.made = true, .rule = UINT32_MAX};
 	struct oracle_flow f = {.original = oracle_tuple_of(p)};
@@ -324,7 +326,7 @@ static struct oracle_choice ask(const struct oracle *o, const struct oracle_inpu
 	}
 	f.reply = oracle_invert(&f.original);
 	if (r) {
-		predict(o, input, r, 0, &f);
+		oracle_predict(o, input, r, 0, &f);
 		c.rule = (unsigned)(r - o->rules);
 	}
 	c.reply = f.reply;
@@ -347,11 +349,12 @@ static struct oracle_flow *confused_with(const struct oracle *o, const struct or
 	if (out && (!o->host || input->interface == o->host->loopback ||
 		    !oracle_is_local(o, t->ipv6, t->source)))
 		return NULL;
+	for (size_t i = 0; out && i < o->n_flows; i++)
+		if (!o->flows[i].dead && oracle_tuple_equal(&o->flows[i].original, t))
+			return NULL; /* came in as well, from somebody who claims to be this host */
 	for (size_t i = 0; i < o->n_flows; i++) {
 		const struct oracle_flow *f = &o->flows[i];
 
-		if (out && !f->dead && oracle_tuple_equal(&f->original, t))
-			return NULL; /* came in as well, from somebody who claims to be this host */
 		if (!f->dead && !f->local && !f->own && (f->snat || !out) &&
 		    oracle_tuple_equal(&f->reply, &inverse))
 			return &o->flows[i];
@@ -402,6 +405,14 @@ static bool has_gone(const struct oracle *o, const struct oracle_packet *syn, st
 	return f->dead;
 }
 
+static void refuse(struct oracle_rule *r, const struct oracle_choice *c, struct oracle_answer *ret)
+{
+	r->refused++;
+	ret->verdict = ORACLE_DROP;
+	if (c->made)
+		ret->complaint = "a flow has been opened beyond a limit";
+}
+
 /* A packet that belongs to no flow; `former` is the one that it did belong to, or NULL. */
 static void judge_new(struct oracle *o, const struct oracle_input *input,
 		      const struct oracle_packet *p, struct oracle_flow *former,
@@ -409,7 +420,7 @@ static void judge_new(struct oracle *o, const struct oracle_input *input,
 {
 	struct oracle_tuple t = oracle_tuple_of(p);
 	struct oracle_flow *other = former && !former->rule ? former : confused_with(o, input, &t);
-	const struct oracle_rule *r = NULL;
+	struct oracle_rule *r = NULL;
 	struct oracle_choice c;
 	/* a connection to a target is known, so that no flow takes its tuple; to a former one, too
 	 */
@@ -432,8 +443,11 @@ static void judge_new(struct oracle *o, const struct oracle_input *input,
 	    ((!other && !target) || need_not_be_told_apart(o, input, p) ||
 	     (other && has_gone(o, p, other))))
 		return;
-	ret->reasons = 0;
-	open_flow(o, input, r, p, &c, ret);
+	ret->reasons = r ? oracle_exceeded(o, r, &t) : 0;
+	if (ret->reasons)
+		refuse(r, &c, ret);
+	else
+		open_flow(o, input, r, p, &c, ret);
 }
 
 /* ---- passing ---- */
@@ -462,11 +476,22 @@ static unsigned packet_count(const struct oracle_input *input)
 	return input->segments > 1 ? input->segments : 1;
 }
 
-void oracle_count(struct oracle_flow *f, const struct oracle_input *input,
-		  const struct oracle_packet *p, bool reply)
+/* Where it is first known; what claims to be this host's own and comes in is not known there. */
+static bool is_first_seen(const struct oracle_flow *f, const struct oracle_input *input,
+			  enum oracle_role role)
 {
+	return role == ROLE_REPLY ||
+	       (role == ROLE_ORIGINAL && (input->hook == ORACLE_IN) != f->own);
+}
+
+void oracle_count(struct oracle_flow *f, const struct oracle_input *input,
+		  const struct oracle_packet *p, enum oracle_role role)
+{
+	bool reply = role == ROLE_REPLY;
 	unsigned n = packet_count(input);
 
+	if (!is_first_seen(f, input, role))
+		return;
 	f->packets[reply] += n;
 	f->bytes[reply] += p->ip_length + (n - 1) * (p->l4 - p->l3 + p->l4_header);
 	if (p->protocol != PROTOCOL_TCP)
@@ -493,19 +518,24 @@ void oracle_redirect(const struct oracle_input *input, uint8_t *data, struct ora
 	memset(data, 0, 12);
 }
 
-static void pass_on(const struct oracle_input *input, uint8_t *data, const struct oracle_packet *p,
-		    enum oracle_role role, struct oracle_answer *ret)
+static void translate(const struct oracle_input *input, uint8_t *data,
+		      const struct oracle_packet *p, enum oracle_role role,
+		      struct oracle_answer *ret)
 {
-	struct oracle_flow *f = ret->flow;
-	struct oracle_tuple to = becomes(f, role);
+	struct oracle_tuple to = becomes(ret->flow, role);
 
-	if (role == ROLE_ORIGINAL || role == ROLE_REPLY)
-		oracle_count(f, input, p, role == ROLE_REPLY);
 	ret->translated = true;
 	ret->role = role;
 	oracle_rewrite(data, p, &to);
-	if (f->local)
+	if (ret->flow->local)
 		oracle_redirect(input, data, ret);
+}
+
+static void pass_on(const struct oracle_input *input, uint8_t *data, const struct oracle_packet *p,
+		    enum oracle_role role, struct oracle_answer *ret)
+{
+	oracle_count(ret->flow, input, p, role);
+	translate(input, data, p, role, ret);
 }
 
 /*
@@ -523,6 +553,10 @@ static bool reopen(struct oracle *o, const struct oracle_input *input,
 	o->choose(o->userdata, &old->original, &c);
 	if (c.made && c.packets == old->packets[0] + packet_count(input))
 		return false;
+	/* nor where it is dropped uncounted, because the flow is reset */
+	if (c.made && p->first && !old->rst && c.packets == old->packets[0] &&
+	    oracle_hold(o, old, false) == FATE_RESET)
+		return false;
 	old->dead = true;
 	judge_new(o, input, p, old, ret);
 	return true;
@@ -538,6 +572,69 @@ static uint32_t left_alone_reasons(const struct oracle *o, const struct oracle_t
 	return reasons;
 }
 
+/*
+ * The packet becomes a RST to its receiver, and a copy of it one to its sender. Not one that is a
+ * RST already, nor a part of one.
+ */
+static void reset(const struct oracle_input *input, uint8_t *data, const struct oracle_packet *p,
+		  enum oracle_role role, struct oracle_answer *ret)
+{
+	struct oracle_flow *f = ret->flow;
+	struct oracle_packet after = *p;
+
+	if (p->tcp_flags & TCP_FLAG_RST) {
+		pass_on(input, data, p, role, ret);
+		return;
+	}
+	f->rst = true;
+	ret->reasons = ORACLE_REASON(REASON_RESET);
+	if (p->first) {
+		ret->verdict = ORACLE_DROP;
+		return;
+	}
+	oracle_count(f, input, p, role);
+	ret->length = oracle_make_reset(data, &after);
+	translate(input, data, &after, role, ret);
+}
+
+/* Of a client of this host, on the last part of its way through lo: it has been translated. */
+static bool is_answer_at_home(const struct oracle *o, const struct oracle_input *input,
+			      const struct oracle_tuple *t)
+{
+	struct oracle_tuple inverse = oracle_invert(t);
+
+	if (input->hook != ORACLE_IN)
+		return false;
+	for (size_t i = 0; i < o->n_flows; i++)
+		if (!o->flows[i].dead && o->flows[i].local &&
+		    oracle_tuple_equal(&o->flows[i].original, &inverse))
+			return true;
+	return false;
+}
+
+/* A packet of a flow that was there before, and may be otherwise by the rules of now. */
+static void judge_known(struct oracle *o, const struct oracle_input *input, uint8_t *data,
+			const struct oracle_packet *p, enum oracle_role role,
+			struct oracle_answer *ret)
+{
+	switch (oracle_hold(o, ret->flow, role == ROLE_REPLY)) {
+	case FATE_GOES_ON:
+		pass_on(input, data, p, role, ret);
+		break;
+	case FATE_FOLLOWS:
+		ret->flow->dead = true;
+		ret->flow = NULL;
+		ret->reasons = ORACLE_REASON(REASON_UNRELATED);
+		judge_new(o, input, p, NULL, ret);
+		if (ret->flow)
+			pass_on(input, data, p, ROLE_ORIGINAL, ret);
+		break;
+	case FATE_RESET:
+		reset(input, data, p, role, ret);
+		break;
+	}
+}
+
 void oracle_judge_packet(struct oracle *o, const struct oracle_input *input, uint8_t *data,
 			 const struct oracle_packet *p, struct oracle_answer *ret)
 {
@@ -549,6 +646,10 @@ void oracle_judge_packet(struct oracle *o, const struct oracle_input *input, uin
 	/* coming in it would have opened a new one */
 	if (f && role == ROLE_MIDDLE && has_gone(o, p, f))
 		return;
+	if (!f && is_answer_at_home(o, input, &t)) {
+		ret->reasons = left_alone_reasons(o, &t);
+		return;
+	}
 	if (!f || (role == ROLE_ORIGINAL && reopen(o, input, p, f, ret))) {
 		if (!f)
 			judge_new(o, input, p, NULL, ret);
@@ -563,5 +664,8 @@ void oracle_judge_packet(struct oracle *o, const struct oracle_input *input, uin
 		return;
 	ret->reasons = 0;
 	ret->flow = f;
-	pass_on(input, data, p, role, ret);
+	if (ret->opened || (role != ROLE_ORIGINAL && role != ROLE_REPLY))
+		pass_on(input, data, p, role, ret);
+	else
+		judge_known(o, input, data, p, role, ret);
 }

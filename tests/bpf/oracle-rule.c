@@ -44,7 +44,7 @@ static int family(const struct oracle_rule *r)
 
 static bool port_matches(const struct oracle_rule *r, const struct oracle_tuple *t)
 {
-	return (t->protocol == PROTOCOL_TCP ? r->tcp : r->udp) && t->dport >= r->first &&
+	return !r->off && (t->protocol == PROTOCOL_TCP ? r->tcp : r->udp) && t->dport >= r->first &&
 	       t->dport <= r->last;
 }
 
@@ -100,13 +100,13 @@ static bool more_specific(const struct oracle_rule *a, const struct oracle_rule 
 	return d > 0;
 }
 
-const struct oracle_rule *oracle_find_rule(const struct oracle *o, const struct oracle_input *input,
-					   const struct oracle_tuple *t)
+struct oracle_rule *oracle_find_rule(const struct oracle *o, const struct oracle_input *input,
+				     const struct oracle_tuple *t)
 {
-	const struct oracle_rule *best = NULL;
+	struct oracle_rule *best = NULL;
 
 	for (size_t i = 0; i < o->n_rules; i++) {
-		const struct oracle_rule *r = &o->rules[i];
+		struct oracle_rule *r = &o->rules[i];
 
 		if (!port_matches(r, t) || !interface_matches(r, input->interface) ||
 		    !listen_matches(o, r, t) || source_rank(r, t) < 0)
@@ -164,6 +164,8 @@ bool oracle_is_target(const struct oracle *o, const struct oracle_tuple *t)
 	bool port = false, host = false;
 
 	for (size_t i = 0; i < o->n_rules; i++) {
+		if (o->rules[i].off)
+			continue;
 		port |= sends_to_port(&o->rules[i], t);
 		host |= sends_to_host(&o->rules[i], t);
 	}

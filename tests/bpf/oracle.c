@@ -6,7 +6,7 @@
 
 #include "tests/bpf/oracle-parts.h"
 
-void oracle_init(struct oracle *o, const struct oracle_rule *rules, size_t n_rules)
+void oracle_init(struct oracle *o, struct oracle_rule *rules, size_t n_rules)
 {
 	*o = (struct oracle){.rules = rules, .n_rules = n_rules};
 }

@@ -4,15 +4,18 @@
  * and without a line or a constant of bpf/. The tests give the same packet to both and compare.
  *
  * The oracle knows redirects to other ports and addresses, masquerade and snat, several targets,
- * clients of this host, ICMP errors and fragments, and keeps its own list of flows. It does not
- * know time and limits: tests of those say themselves what must come out. What the datapath is free
- * to choose, a source port or one of several targets, the oracle is told (oracle_choose), and says
- * whether the choice was a lawful one.
+ * clients of this host, ICMP errors and fragments, limits, and what a change of rules does to the
+ * flows that are there; it keeps its own list of flows. It does not know time: tests of what
+ * depends on it say themselves what must come out. What the datapath is free to choose, a source
+ * port or one of several targets, the oracle is told (oracle_choose), and says whether the choice
+ * was a lawful one.
  *
  *   oracle-parse.c     what a packet is
  *   oracle-checksum.c  checksums from scratch, and what becomes of wrong ones
  *   oracle-rule.c      which rule takes a packet, where it sends it, by which interface and source
  *   oracle-nat.c       flows: their tuples, what becomes of a packet of one
+ *   oracle-limit.c     how many flows a rule and a client may have
+ *   oracle-change.c    what becomes of a flow when rules have changed
  *   oracle-icmp.c      ICMP errors
  *   oracle-fragment.c  later fragments
  *   oracle.c           which of these a packet is a case for
@@ -116,7 +119,15 @@ enum oracle_listen {
 
 #define ORACLE_LIST 4 /* targets, interfaces or `from` prefixes in one rule */
 
+/* The word of a rule for the flows that it has when it changes. */
+enum oracle_on_change {
+	ORACLE_KEEP,
+	ORACLE_DRAIN,
+	ORACLE_RESET,
+};
+
 struct oracle_rule {
+	bool off; /* removed or disabled: takes no packets */
 	bool tcp, udp;
 	uint16_t first, last; /* ports listened on */
 	uint16_t target;      /* of the first one; the others follow. Without `targets` */
@@ -131,6 +142,13 @@ struct oracle_rule {
 	bool masquerade, snat;
 	bool snat_ipv6;
 	uint8_t snat_address[ORACLE_ADDRESS];
+	uint32_t max_flows, max_flows_of_source; /* 0: any number */
+	/* of rates that let nothing more in for as long as a test takes; 0: none */
+	uint32_t burst, burst_of_source;
+	enum oracle_on_change on_change;
+	bool drained;	  /* the time that its flows had after its last change is over */
+	unsigned changed; /* which of the changes (struct oracle) was its last */
+	uint64_t refused; /* flows that were beyond its limits */
 };
 
 /* ---- the host ---- */
@@ -174,11 +192,15 @@ struct oracle_tuple {
 
 struct oracle_flow {
 	struct oracle_tuple original, reply;
-	const struct oracle_rule *rule; /* NULL: a direct flow whose source port was translated */
-	uint32_t interface;		/* that its first packet came in by */
-	bool snat, local;		/* FLOW_SNAT, FLOW_LOCAL */
-	bool own; /* a direct one of this host itself, which begins as it leaves */
+	struct oracle_rule *rule; /* NULL: a direct flow whose source port was translated */
+	uint32_t interface;	  /* that its first packet came in by */
+	bool snat, local;	  /* FLOW_SNAT, FLOW_LOCAL */
+	bool masqueraded;	  /* by what the rules said when it was made */
+	bool own;		  /* a direct one of this host itself, which begins as it leaves */
+	bool of_source;		  /* counts among its source's */
+	bool in_rate, in_rate_of_source; /* let in by one */
 	bool dead;
+	unsigned held;		       /* as of which change it is known to be what the rules say */
 	bool rst, fin[2];	       /* seen, from client and server */
 	uint64_t packets[2], bytes[2]; /* original, reply */
 };
@@ -240,8 +262,9 @@ struct oracle_fragment {
 };
 
 struct oracle {
-	const struct oracle_rule *rules;
+	struct oracle_rule *rules; /* only counted in here; others change them */
 	size_t n_rules;
+	unsigned changes;		/* how often they have changed */
 	const struct oracle_host *host; /* NULL: all there is is this host */
 	struct oracle_flow *flows;	/* owned */
 	size_t n_flows, allocated;
@@ -253,7 +276,7 @@ struct oracle {
 	void *userdata;
 };
 
-void oracle_init(struct oracle *o, const struct oracle_rule *rules, size_t n_rules);
+void oracle_init(struct oracle *o, struct oracle_rule *rules, size_t n_rules);
 void oracle_clear(struct oracle *o);
 
 enum oracle_verdict {

@@ -24,7 +24,7 @@ static const char *const rule_texts[] = {
 	"tcp *:8080 to 80", "udp *:5300 to 53", "tcp *:8084 to 84", "tcp *:8085 to 84", NULL,
 };
 
-static const struct oracle_rule oracle_rules[] = {
+static struct oracle_rule oracle_rules[] = {
 	{.tcp = true, .first = 8080, .last = 8080, .target = 80},
 	{.udp = true, .first = 5300, .last = 5300, .target = 53},
 };

@@ -29,7 +29,7 @@ static const char *const rule_texts[] = {
 };
 
 /* Those of them that the oracle can speak of. */
-static const struct oracle_rule oracle_rules[] = {
+static struct oracle_rule oracle_rules[] = {
 	{.tcp = true, .first = 8080, .last = 8080, .target = 80},
 	{.udp = true, .first = 5300, .last = 5300, .target = 53},
 	{.tcp = true, .udp = true, .first = 7000, .last = 7009, .target = 17000},

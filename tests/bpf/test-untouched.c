@@ -22,7 +22,7 @@ static const char *const rule_texts[] = {
 	NULL,
 };
 
-static const struct oracle_rule oracle_rules[] = {
+static struct oracle_rule oracle_rules[] = {
 	{.tcp = true, .first = 8080, .last = 8080, .target = 80},
 	{.udp = true, .first = 5300, .last = 5300, .target = 53},
 };
