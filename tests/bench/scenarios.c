@@ -199,11 +199,15 @@ static const struct measurement fragment_packets[] = {
 	 .part = PART_LATER},
 };
 
-/* Of no flow, but with the port of a target that has an address: is one in the way? */
+/*
+ * Of no flow, but with the port of a target that has an address: is one in the way? What begins
+ * there is a direct flow.
+ */
 static const struct measurement misses[] = {
-	{"ingress, to it", RUN_IN, CHOOSE_ABSENT, &to_target, REASON_UNRELATED, .tcp_flags = ACK},
-	{"ingress, to it, SYN", RUN_IN, CHOOSE_ABSENT, &to_target, REASON_UNRELATED,
-	 .tcp_flags = SYN, .only = IPPROTO_TCP},
+	{"ingress, to it", RUN_IN, CHOOSE_ABSENT, &to_target, REASON_UNRELATED, .tcp_flags = ACK,
+	 .only = IPPROTO_TCP},
+	{"ingress, to it, first packet", RUN_IN, CHOOSE_FRESH, &to_target, EXPECT_CREATE,
+	 .tcp_flags = SYN},
 	{"ingress, from it", RUN_IN, CHOOSE_ABSENT, &from_target, REASON_UNRELATED,
 	 .tcp_flags = ACK},
 	{"egress, to it, this host's own", RUN_OUT, CHOOSE_ABSENT, &to_target, REASON_UNRELATED,
