@@ -99,6 +99,13 @@ const struct flow_sums *manager_rule_sums(struct manager *m);
 /* Those of a rule's target, by its place in the rule, as they were at the last call of that. */
 const struct flow_sums *manager_target_sums(struct manager *m, size_t entry, size_t target);
 
+/* Why a packet was not translated. */
+struct manager_reason {
+	const char *name;
+	bool drops;   /* it was dropped, not passed on untouched */
+	bool refuses; /* and would have begun a flow */
+};
+
 struct manager_stats {
 	uint64_t packets, bytes; /* everything that the datapath looked at; bytes of IP length */
 	uint64_t redirected, redirected_bytes; /* what it translated, both directions */
@@ -108,9 +115,7 @@ struct manager_stats {
 	uint64_t flows_unassured;    /* of the active ones: they make room for others */
 	uint32_t fullest_rule;	     /* with most of the active ones; 0: there are none of a rule */
 	uint64_t fullest_rule_flows; /* how many */
-	const char *const *reason_names; /* passed on or dropped, by reason */
-	const bool *reason_drops;	 /* true: the packet was dropped, not passed on untouched */
-	const bool *reason_refusals;	 /* of these: it would have begun a flow, and was not let */
+	const struct manager_reason *reasons; /* by enum packet_reason, as are their counts */
 	const uint64_t *reason_counts;
 	size_t n_reasons;
 	/* How many source ports were tried until one was free, for each new flow. */

@@ -9,15 +9,31 @@
 #include "shared/rule-json.h"
 #include "shared/varlink.h"
 
-/* Counts of the reasons that are so by one of the lists of manager_stats. */
-static json_t *reasons_pack(const struct manager_stats *s, const bool *which, bool is)
+static bool is_refusal(const struct manager_reason *r)
+{
+	return r->refuses;
+}
+
+static bool is_drop(const struct manager_reason *r)
+{
+	return r->drops;
+}
+
+static bool is_pass(const struct manager_reason *r)
+{
+	return !r->drops;
+}
+
+/* The counts of some reasons, by name. */
+static json_t *reasons_pack(const struct manager_stats *s,
+			    bool (*which)(const struct manager_reason *r))
 {
 	json_t *object = json_object();
 
 	for (size_t i = 0; i < s->n_reasons && object; i++) {
-		if (which[i] != is)
+		if (!which(&s->reasons[i]))
 			continue;
-		if (json_object_set_new(object, s->reason_names[i],
+		if (json_object_set_new(object, s->reasons[i].name,
 					rule_json_counter(s->reason_counts[i])) == 0)
 			continue;
 		json_decref(object);
@@ -86,18 +102,17 @@ int methods_stats(struct call *call, json_t *parameters, void *userdata)
 	if (r < 0)
 		return refuse_stats(call, r);
 	return call_reply(
-		call,
-		json_pack("{s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
-			  "schema", METHODS_SCHEMA, "packets", rule_json_counter(s.packets),
-			  "bytes", rule_json_counter(s.bytes), "redirected",
-			  rule_json_counter(s.redirected), "redirected_bytes",
-			  rule_json_counter(s.redirected_bytes), "icmp_errors",
-			  rule_json_counter(s.icmp_errors), "events_lost",
-			  rule_json_counter(s.events_lost), "flows", flow_totals_pack(&s),
-			  "insert_failures", reasons_pack(&s, s.reason_refusals, true), "drops",
-			  reasons_pack(&s, s.reason_drops, true), "passed",
-			  reasons_pack(&s, s.reason_drops, false), "port_searches",
-			  port_searches_pack(&s), "source_ports", port_fill_pack(&s.port_fill)));
+		call, json_pack("{s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
+				"schema", METHODS_SCHEMA, "packets", rule_json_counter(s.packets),
+				"bytes", rule_json_counter(s.bytes), "redirected",
+				rule_json_counter(s.redirected), "redirected_bytes",
+				rule_json_counter(s.redirected_bytes), "icmp_errors",
+				rule_json_counter(s.icmp_errors), "events_lost",
+				rule_json_counter(s.events_lost), "flows", flow_totals_pack(&s),
+				"insert_failures", reasons_pack(&s, is_refusal), "drops",
+				reasons_pack(&s, is_drop), "passed", reasons_pack(&s, is_pass),
+				"port_searches", port_searches_pack(&s), "source_ports",
+				port_fill_pack(&s.port_fill)));
 }
 
 static json_t *interfaces_pack(struct manager *m)
@@ -240,5 +255,5 @@ int methods_status(struct call *call, json_t *parameters, void *userdata)
 			  attachments_pack(&s), "unattached", unattached_pack(&s), "flows", fill,
 			  "resize", resize_pack(&s.resize), "resize_error",
 			  varlink_text(s.resize.error), "source_ports", ports, "insert_failures",
-			  reasons_pack(&stats, stats.reason_refusals, true)));
+			  reasons_pack(&stats, is_refusal)));
 }

@@ -73,40 +73,27 @@ const struct flow_sums *manager_target_sums(struct manager *m, size_t entry, siz
 	return number ? &none : &m->by_id[rule];
 }
 
-static const char *const reason_names[REASON_COUNT] = {
-	[REASON_UNRELATED] = "unrelated",
-	[REASON_NO_MATCH] = "no_match",
-	[REASON_STRAY] = "stray",
-	[REASON_NOT_IP] = "not_ip",
-	[REASON_NOT_TCP_UDP] = "not_tcp_udp",
-	[REASON_FRAGMENT] = "fragment",
-	[REASON_TRUNCATED] = "truncated",
-	[REASON_MALFORMED] = "malformed",
-	[REASON_EXTENSIONS] = "extensions",
-	[REASON_TABLE_FULL] = "table_full",
-	[REASON_INDEX_FULL] = "index_full",
-	[REASON_PORTS_FULL] = "ports_full",
-	[REASON_NO_SOURCE] = "no_source_address",
-	[REASON_HELD] = "fragment_held",
-	[REASON_REWRITE] = "rewrite_failed",
-	[REASON_MAX_FLOWS] = "max_flows",
-	[REASON_RATE] = "rate",
-	[REASON_SOURCE_MAX_FLOWS] = "source_max_flows",
-	[REASON_SOURCE_RATE] = "source_rate",
-	[REASON_RESET] = "reset",
-};
-
-static const bool reason_drops[REASON_COUNT] = {
-	[REASON_TABLE_FULL] = true,  [REASON_INDEX_FULL] = true, [REASON_PORTS_FULL] = true,
-	[REASON_NO_SOURCE] = true,   [REASON_HELD] = true,	 [REASON_REWRITE] = true,
-	[REASON_MAX_FLOWS] = true,   [REASON_RATE] = true,	 [REASON_SOURCE_MAX_FLOWS] = true,
-	[REASON_SOURCE_RATE] = true, [REASON_RESET] = true,
-};
-
-static const bool reason_refusals[REASON_COUNT] = {
-	[REASON_TABLE_FULL] = true,  [REASON_INDEX_FULL] = true,       [REASON_PORTS_FULL] = true,
-	[REASON_NO_SOURCE] = true,   [REASON_MAX_FLOWS] = true,	       [REASON_RATE] = true,
-	[REASON_SOURCE_RATE] = true, [REASON_SOURCE_MAX_FLOWS] = true,
+static const struct manager_reason reasons[REASON_COUNT] = {
+	[REASON_UNRELATED] = {"unrelated", false, false},
+	[REASON_NO_MATCH] = {"no_match", false, false},
+	[REASON_STRAY] = {"stray", false, false},
+	[REASON_NOT_IP] = {"not_ip", false, false},
+	[REASON_NOT_TCP_UDP] = {"not_tcp_udp", false, false},
+	[REASON_FRAGMENT] = {"fragment", false, false},
+	[REASON_TRUNCATED] = {"truncated", false, false},
+	[REASON_MALFORMED] = {"malformed", false, false},
+	[REASON_EXTENSIONS] = {"extensions", false, false},
+	[REASON_TABLE_FULL] = {"table_full", true, true},
+	[REASON_INDEX_FULL] = {"index_full", true, true},
+	[REASON_PORTS_FULL] = {"ports_full", true, true},
+	[REASON_NO_SOURCE] = {"no_source_address", true, true},
+	[REASON_HELD] = {"fragment_held", true, false},
+	[REASON_REWRITE] = {"rewrite_failed", true, false},
+	[REASON_MAX_FLOWS] = {"max_flows", true, true},
+	[REASON_RATE] = {"rate", true, true},
+	[REASON_SOURCE_MAX_FLOWS] = {"source_max_flows", true, true},
+	[REASON_SOURCE_RATE] = {"source_rate", true, true},
+	[REASON_RESET] = {"reset", true, false},
 };
 
 static const char *const search_names[PORT_SEARCH_CLASSES] = {
@@ -131,9 +118,7 @@ int manager_stats(struct manager *m, struct manager_stats *ret)
 		.flows_expired = totals->expired,
 		.flows_insert_failed = totals->insert_failed,
 		.flows_evicted = totals->evicted,
-		.reason_names = reason_names,
-		.reason_drops = reason_drops,
-		.reason_refusals = reason_refusals,
+		.reasons = reasons,
 		.reason_counts = (const uint64_t *)counters.reasons,
 		.n_reasons = REASON_COUNT,
 		.search_names = search_names,
@@ -228,7 +213,7 @@ void manager_doctor(struct manager *m, struct findings *ret)
 
 const char *manager_reason_name(uint32_t reason)
 {
-	return reason < REASON_COUNT ? reason_names[reason] : "unknown";
+	return reason < REASON_COUNT ? reasons[reason].name : "unknown";
 }
 
 uint32_t manager_interface_index(const struct manager *m, const char *name)

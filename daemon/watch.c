@@ -183,10 +183,10 @@ static void tell_refused(struct manager *m, uint64_t n, const struct manager_sta
 	for (size_t i = 0; i < s->n_reasons && length < sizeof(text); i++) {
 		uint64_t since = s->reason_counts[i] - m->watch.reasons[i];
 
-		if (s->reason_refusals[i] && since)
+		if (s->reasons[i].refuses && since)
 			length += (size_t)snprintf(text + length, sizeof(text) - length,
 						   "%s%s %llu", length ? ", " : ": ",
-						   s->reason_names[i], number(since));
+						   s->reasons[i].name, number(since));
 	}
 	log_warning("%llu packets that would have begun a connection were dropped%s; what it is "
 		    "that has no room: redirectctl status",
