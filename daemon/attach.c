@@ -287,6 +287,11 @@ void attach_forget(struct attach *a, uint32_t ifindex)
 	remove_pins(a, ifindex);
 }
 
+static void begin_filters(void *userdata)
+{
+	*(bool *)userdata = false;
+}
+
 static int note_filter(const struct nlmsghdr *m, void *userdata)
 {
 	if (m->nlmsg_type == RTM_NEWTFILTER)
@@ -294,8 +299,8 @@ static int note_filter(const struct nlmsghdr *m, void *userdata)
 	return 0;
 }
 
-static int dump_filters(uint32_t ifindex, const struct direction *d, netlink_handler handler,
-			void *userdata)
+static int dump_filters(uint32_t ifindex, const struct direction *d,
+			const struct netlink_reader *reader, void *userdata)
 {
 	struct tcmsg body = {
 		.tcm_family = AF_UNSPEC,
@@ -305,16 +310,17 @@ static int dump_filters(uint32_t ifindex, const struct direction *d, netlink_han
 									     : TC_H_MIN_EGRESS),
 	};
 
-	return netlink_dump(RTM_GETTFILTER, &body, sizeof(body), handler, userdata);
+	return netlink_dump(RTM_GETTFILTER, &body, sizeof(body), reader, userdata);
 }
 
 /* Does somebody else have a filter on this hook of the qdisc? */
 static bool has_filters(uint32_t ifindex, const struct direction *d)
 {
-	bool found = false;
+	static const struct netlink_reader reader = {begin_filters, note_filter};
+	bool found;
 
 	/* Unable to tell, it is left in place. */
-	return dump_filters(ifindex, d, note_filter, &found) < 0 || found;
+	return dump_filters(ifindex, d, &reader, &found) < 0 || found;
 }
 
 /* Ours, and nobody else's filter in it: the qdisc goes as it came. */
@@ -395,11 +401,23 @@ static void look_at_tcx(const struct attach *a, uint32_t ifindex, const struct d
 		ret->n_in_front = 0; /* in front of nothing */
 }
 
+/* A look at filters, and what was in front of the first one. */
+struct filter_look {
+	struct attach_look before, *look;
+};
+
+static void begin_look(void *userdata)
+{
+	const struct filter_look *f = userdata;
+
+	*f->look = f->before;
+}
+
 static int look_at_filter(const struct nlmsghdr *m, void *userdata)
 {
 	const struct tcmsg *t = NLMSG_DATA(m);
 	uint32_t priority = TC_H_MAJ(t->tcm_info) >> 16;
-	struct attach_look *look = userdata;
+	struct attach_look *look = ((const struct filter_look *)userdata)->look;
 
 	if (m->nlmsg_type != RTM_NEWTFILTER || !t->tcm_handle)
 		return 0;
@@ -412,14 +430,17 @@ static int look_at_filter(const struct nlmsghdr *m, void *userdata)
 
 int attach_look(const struct attach *a, uint32_t ifindex, bool incoming, struct attach_look *ret)
 {
+	static const struct netlink_reader reader = {begin_look, look_at_filter};
 	const struct direction *d = &directions[incoming ? 1 : 0];
+	struct filter_look filters;
 
 	*ret = (struct attach_look){0};
 	look_at_tcx(a, ifindex, d, ret);
 	if (a->hook == ATTACH_TCX)
 		return 0;
 	ret->foreign_qdisc = has_qdisc(ifindex, "ingress");
-	return dump_filters(ifindex, d, look_at_filter, ret);
+	filters = (struct filter_look){*ret, ret};
+	return dump_filters(ifindex, d, &reader, &filters);
 }
 
 bool attach_is_at(const struct attach *a, uint32_t ifindex)

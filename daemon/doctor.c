@@ -129,12 +129,18 @@ static int on_interface(const struct nlmsghdr *m, void *userdata)
 	return 0;
 }
 
+static void begin_interfaces(void *userdata)
+{
+	((struct interfaces *)userdata)->n = 0;
+}
+
 static void interfaces_read(struct interfaces *ret)
 {
+	static const struct netlink_reader reader = {begin_interfaces, on_interface};
 	struct ifinfomsg body = {.ifi_family = AF_UNSPEC};
 
 	*ret = (struct interfaces){0};
-	netlink_dump(RTM_GETLINK, &body, sizeof(body), on_interface, ret);
+	netlink_dump(RTM_GETLINK, &body, sizeof(body), &reader, ret);
 }
 
 static const struct interface *interfaces_find(const struct interfaces *all, uint32_t ifindex)

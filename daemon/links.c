@@ -34,8 +34,10 @@ struct links {
 	size_t n_entries;
 	struct local_key *locals; /* of the last dump, ordered, or of the one that runs */
 	size_t n_locals;
-	bool locals_stale; /* a route or address changed */
-	bool locals_lost;  /* some are gone, of which the owner has not been told yet */
+	size_t n_locals_kept; /* of these, in front: those of the family that was dumped before */
+	bool links_stale;     /* interfaces are to be looked at anew */
+	bool locals_stale;    /* a route or address changed */
+	bool locals_lost;     /* some are gone, of which the owner has not been told yet */
 	struct sources *sources;
 	bool sources_stale; /* an address changed */
 };
@@ -176,8 +178,16 @@ static int on_route(const struct nlmsghdr *m, void *userdata)
 	return 0;
 }
 
+static void begin_locals(void *userdata)
+{
+	struct links *l = userdata;
+
+	l->n_locals = l->n_locals_kept;
+}
+
 static int dump_locals(struct links *l)
 {
+	static const struct netlink_reader reader = {begin_locals, on_route};
 	static const uint8_t families[] = {AF_INET, AF_INET6};
 	int r = 0;
 
@@ -185,7 +195,8 @@ static int dump_locals(struct links *l)
 	for (size_t i = 0; r == 0 && i < sizeof(families); i++) {
 		struct rtmsg body = {.rtm_family = families[i]};
 
-		r = netlink_dump(RTM_GETROUTE, &body, sizeof(body), on_route, l);
+		l->n_locals_kept = l->n_locals;
+		r = netlink_dump(RTM_GETROUTE, &body, sizeof(body), &reader, l);
 	}
 	return r;
 }
@@ -255,20 +266,44 @@ static int on_message(const struct nlmsghdr *m, void *userdata)
 	return 0;
 }
 
-static int dump_links(struct links *l)
+static void begin_links(void *userdata)
 {
-	struct ifinfomsg body = {.ifi_family = AF_UNSPEC};
-	int r;
+	struct links *l = userdata;
 
 	for (size_t i = 0; i < l->n_entries; i++)
 		l->entries[i].seen = false;
-	r = netlink_dump(RTM_GETLINK, &body, sizeof(body), on_message, l);
-	for (size_t i = 0; r == 0 && i < l->n_entries;)
+}
+
+static int sync_links(struct links *l)
+{
+	static const struct netlink_reader reader = {begin_links, on_message};
+	struct ifinfomsg body = {.ifi_family = AF_UNSPEC};
+	int r = netlink_dump(RTM_GETLINK, &body, sizeof(body), &reader, l);
+
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < l->n_entries;)
 		if (l->entries[i].seen)
 			i++;
 		else
 			link_gone(l, &l->entries[i]);
-	return r;
+	l->links_stale = false;
+	return 0;
+}
+
+/*
+ * Looks anew at what is stale. What could not be read stays so until there is news again; when
+ * changes have interrupted all tries, that is at once, since the last of them is news.
+ */
+static int sync_stale(struct links *l)
+{
+	int r = l->links_stale ? sync_links(l) : 0;
+
+	if (r == 0 && l->locals_stale)
+		r = sync_locals(l);
+	if (r == 0 && l->sources_stale)
+		r = sync_sources(l);
+	return r == -EINTR ? 0 : r;
 }
 
 static int on_readable(sd_event_source *s, int fd, uint32_t revents, void *userdata)
@@ -279,13 +314,11 @@ static int on_readable(sd_event_source *s, int fd, uint32_t revents, void *userd
 	if (r == -ENOBUFS) {
 		/* Too many changes at once for the socket: look at everything anew. */
 		netlink_receive(fd, on_message, l);
-		l->locals_stale = l->sources_stale = true;
-		r = dump_links(l);
+		l->links_stale = l->locals_stale = l->sources_stale = true;
+		r = 0;
 	}
-	if (r == 0 && l->locals_stale)
-		r = sync_locals(l);
-	if (r == 0 && l->sources_stale)
-		r = sync_sources(l);
+	if (r == 0)
+		r = sync_stale(l);
 	if (r < 0)
 		log_warning("cannot follow the host's interfaces and addresses: %s", strerror(-r));
 	if (l->locals_lost)
@@ -309,13 +342,10 @@ int links_new(sd_event *event, struct datapath *d, const struct links_handler *h
 	l->fd = netlink_open(GROUPS);
 	if (l->fd < 0)
 		return l->fd;
-	r = dump_links(l);
+	l->links_stale = l->locals_stale = l->sources_stale = true;
+	r = sources_new(d, &l->sources);
 	if (r == 0)
-		r = sync_locals(l);
-	if (r == 0)
-		r = sources_new(d, &l->sources);
-	if (r == 0)
-		r = sync_sources(l);
+		r = sync_stale(l);
 	if (r == 0)
 		r = sd_event_add_io(event, &l->source, l->fd, EPOLLIN, on_readable, l);
 	if (r < 0)

@@ -2,6 +2,7 @@
 #include "daemon/netlink.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -29,13 +30,19 @@ int netlink_open(uint32_t groups)
 	return fd;
 }
 
-/* Handles the messages of one datagram. 1: the answer has ended. */
-static int handle(const void *data, size_t length, netlink_handler handler, void *userdata)
+/*
+ * Handles the messages of one datagram. 1: the answer has ended. `interrupted` is set when one of
+ * them says so.
+ */
+static int handle(const void *data, size_t length, netlink_handler handler, void *userdata,
+		  bool *interrupted)
 {
 	const struct nlmsghdr *m;
 	int left = length, r;
 
 	for (m = data; NLMSG_OK(m, (uint32_t)left); m = NLMSG_NEXT(m, left)) {
+		if (m->nlmsg_flags & NLM_F_DUMP_INTR)
+			*interrupted = true;
 		if (m->nlmsg_type == NLMSG_DONE)
 			return 1;
 		if (m->nlmsg_type == NLMSG_ERROR) {
@@ -49,6 +56,7 @@ static int handle(const void *data, size_t length, netlink_handler handler, void
 	return 0;
 }
 
+/* -EINTR: an interrupted dump. It is read to its end all the same, errors being told first. */
 static int request(uint16_t type, uint16_t flags, const void *body, size_t length,
 		   netlink_handler handler, void *userdata)
 {
@@ -60,6 +68,7 @@ static int request(uint16_t type, uint16_t flags, const void *body, size_t lengt
 	} message = {
 		.header = {.nlmsg_type = type, .nlmsg_flags = NLM_F_REQUEST | flags},
 	};
+	bool interrupted = false;
 	int r = 0;
 
 	if (!buffer)
@@ -79,15 +88,23 @@ static int request(uint16_t type, uint16_t flags, const void *body, size_t lengt
 			continue;
 		if (n < 0)
 			return -errno;
-		r = handle(buffer, n, handler, userdata);
+		r = handle(buffer, n, handler, userdata, &interrupted);
 	}
-	return r < 0 ? r : 0;
+	if (r < 0)
+		return r;
+	return interrupted ? -EINTR : 0;
 }
 
-int netlink_dump(uint16_t type, const void *body, size_t length, netlink_handler handler,
-		 void *userdata)
+int netlink_dump(uint16_t type, const void *body, size_t length,
+		 const struct netlink_reader *reader, void *userdata)
 {
-	return request(type, NLM_F_DUMP, body, length, handler, userdata);
+	int r = -EINTR;
+
+	for (unsigned i = 0; r == -EINTR && i < NETLINK_DUMP_TRIES; i++) {
+		reader->begin(userdata);
+		r = request(type, NLM_F_DUMP, body, length, reader->handler, userdata);
+	}
+	return r;
 }
 
 static int ignore(const struct nlmsghdr *message, void *userdata)
@@ -109,6 +126,7 @@ int netlink_ask(uint16_t type, const void *body, size_t length)
 int netlink_receive(int fd, netlink_handler handler, void *userdata)
 {
 	_cleanup_(freep) char *buffer = malloc(RECEIVE_SIZE);
+	bool interrupted; /* nothing that is heard is a dump */
 	int r = 0;
 
 	if (!buffer)
@@ -120,7 +138,7 @@ int netlink_receive(int fd, netlink_handler handler, void *userdata)
 			continue;
 		if (n < 0)
 			return errno == EAGAIN ? 0 : -errno;
-		r = handle(buffer, n, handler, userdata);
+		r = handle(buffer, n, handler, userdata, &interrupted);
 	}
 	return r;
 }

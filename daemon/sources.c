@@ -127,15 +127,20 @@ static int read_map(struct sources *s)
 	return 0;
 }
 
+static void begin_addresses(void *userdata)
+{
+	((struct sources *)userdata)->n_addresses = 0;
+}
+
 int sources_sync(struct sources *s)
 {
+	static const struct netlink_reader reader = {begin_addresses, on_address};
 	struct ifaddrmsg body = {.ifa_family = AF_UNSPEC};
 	_cleanup_(freep) struct source_entry *wanted = NULL;
 	size_t n;
 	int r;
 
-	s->n_addresses = 0;
-	r = netlink_dump(RTM_GETADDR, &body, sizeof(body), on_address, s);
+	r = netlink_dump(RTM_GETADDR, &body, sizeof(body), &reader, s);
 	if (r == 0)
 		r = source_choice(s->addresses, s->n_addresses, &wanted, &n);
 	if (r < 0)
