@@ -8,7 +8,7 @@ import uuid
 
 import pytest
 
-from netns import Pair, eventually, veth
+from netns import Pair, Thread, eventually, veth
 from peers import TcpEcho, tcp_ask, tcp_refused
 from redirectd import BPFFS, Daemon, attached, qdiscs
 
@@ -101,6 +101,33 @@ class TestInterfaces:
                 return not tcp_refused(pair.client, "198.51.100.2", 8080)
             eventually(works, "the rule takes packets from new")
             pair.client.run("ip", "link", "delete", "old")
+
+    def test_hundreds_come_and_go_while_it_looks(self, pair):
+        """The dumps of a start are interrupted; the end counts, of interfaces and of addresses."""
+        def batch(*lines):
+            return "".join(line.format(i=i) + "\n" for i in range(60) for line in lines)
+
+        def coming_and_going():
+            for _ in range(3):
+                ns.run("ip", "-batch", "-", timeout=120, input=batch(
+                    "link add c{i} type veth peer name d{i}", "address add 198.51.100.{i}/32 dev c{i}",
+                    "link delete c{i}"))
+
+        ns = pair.server
+        ns.run("ip", "-batch", "-", timeout=120,
+               input=batch("link add a{i} type veth peer name b{i}", "address add 203.0.113.{i}/32 dev a{i}"))
+        changes = Thread(coming_and_going)
+        try:
+            with Daemon(ns, "tcp 8080 to 81") as daemon, TcpEcho(ns, 81):
+                changes.result(300)
+                there = {link["ifname"] for link in json.loads(ns.run("ip", "-j", "link").stdout)}
+                assert len(there) >= 122
+                eventually(lambda: daemon.interfaces() == there, "those that are there are attached")
+                for i in (0, 59):
+                    eventually(lambda i=i: not tcp_refused(ns, f"203.0.113.{i}", 8080), f"address {i} is known")
+        finally:
+            changes.join()
+            ns.run("ip", "-batch", "-", timeout=120, input=batch("link delete a{i}"))
 
     def test_every_interface_by_default(self, pair):
         with Daemon(pair.server, "tcp 8080 to 81") as daemon:
