@@ -5,8 +5,8 @@
 #include "daemon/apply-private.h"
 #include "daemon/datapath.h"
 
-/* What a former daemon bound is in use as long as what it wrote. */
-static void adopt_binding(struct apply *a, uint32_t id)
+/* A place that something leads to, and what is done there. */
+static void note_binding(struct apply *a, uint32_t id)
 {
 	const struct binding *b = &datapath_bindings(a->datapath)[id];
 
@@ -25,7 +25,7 @@ static int adopt_matches(struct apply *a)
 	int r = 0;
 
 	while (r == 0 && datapath_match_next(a->datapath, last, &key, &binding) == 0) {
-		adopt_binding(a, binding);
+		note_binding(a, binding);
 		r = apply_garbage_add(&a->garbage, GARBAGE_MATCH, binding, &key);
 		last = &key;
 	}
@@ -39,7 +39,7 @@ static int adopt_chain(struct apply *a, uint32_t id)
 
 	while (r == 0 && id && id < SHAPE_COUNT && !a->shapes.used[id]) {
 		a->shapes.used[id] = ID_LEAVING;
-		adopt_binding(a, shapes[id].binding);
+		note_binding(a, shapes[id].binding);
 		r = apply_garbage_add(&a->garbage, GARBAGE_SHAPE, id, NULL);
 		id = shapes[id].next;
 	}
@@ -70,14 +70,21 @@ static int adopt_balances(struct apply *a)
 	return r;
 }
 
-static int adopt_actions(struct apply *a)
+static int adopt_bindings(struct apply *a)
 {
-	const struct action *actions = datapath_actions(a->datapath);
 	int r = 0;
 
 	for (uint32_t id = 1; id < BINDING_COUNT && r == 0; id++)
 		if (a->bindings.used[id])
 			r = apply_garbage_add(&a->garbage, GARBAGE_BINDING, id, NULL);
+	return r;
+}
+
+static int adopt_actions(struct apply *a)
+{
+	const struct action *actions = datapath_actions(a->datapath);
+	int r = 0;
+
 	for (uint32_t id = 1; id < ACTION_COUNT && r == 0; id++) {
 		if (!a->actions.used[id])
 			continue;
@@ -99,6 +106,8 @@ int adopt_former(struct apply *a)
 		r = adopt_chains(a);
 	if (r == 0)
 		r = adopt_balances(a);
+	if (r == 0)
+		r = adopt_bindings(a);
 	if (r == 0)
 		r = adopt_actions(a);
 	a->marks_stale = true;

@@ -81,6 +81,7 @@ struct id_set {
 struct step {
 	uint32_t id;
 	struct compiled *before, *after; /* NULL: none; owned are `after`, then what was before */
+	bool moves; /* it comes to ports or leaves some: more than what it does there changes */
 };
 struct steps {
 	struct step *items;
@@ -127,10 +128,8 @@ uint32_t apply_take_id(struct id_set *s);
 /* adopt.c: notes what is there, as garbage. */
 int adopt_former(struct apply *a);
 
-/* Disabled rules and those that wait for an interface take no packet. */
+/* No rule (NULL), a disabled one and one that waits for an interface take no packet. */
 bool apply_rule_active(const struct compiled *c);
-/* The rule comes to ports or leaves some: more than what it does there changes. */
-bool step_moves(const struct step *s);
 
 /* part.c: what one rule contributes to one port: a shape, and a key within it. */
 struct part {

@@ -129,7 +129,7 @@ static bool compiled_same(const struct compiled *a, const struct compiled *b)
 
 bool apply_rule_active(const struct compiled *c)
 {
-	return !c->rule->disabled && !c->waits;
+	return c && !c->rule->disabled && !c->waits;
 }
 
 /* ---- steps: what becomes of each rule that changes ---- */
@@ -141,6 +141,13 @@ static void steps_clear(struct steps *s)
 	free(s->items);
 }
 
+static bool step_moves(const struct compiled *before, const struct compiled *after)
+{
+	bool was = apply_rule_active(before), is = apply_rule_active(after);
+
+	return was && is ? !part_same_place(before, after) : was || is;
+}
+
 /* `e` NULL: the rule goes. Nothing is to be done for a rule that stays as it is. */
 static int add_step(struct apply *a, const struct apply_input *in, uint32_t id,
 		    const struct ruleset_entry *e, struct steps *s)
@@ -148,6 +155,7 @@ static int add_step(struct apply *a, const struct apply_input *in, uint32_t id,
 	_cleanup_(compiled_freep) struct compiled *after = NULL;
 	struct compiled *before = a->compiled[id];
 	struct step *more;
+	bool moves;
 	int r = e ? compile(in, e, &after) : 0;
 
 	if (r < 0)
@@ -163,7 +171,8 @@ static int add_step(struct apply *a, const struct apply_input *in, uint32_t id,
 		s->items = more;
 		s->allocated = n;
 	}
-	s->items[s->n++] = (struct step){id, before, take_ptr(after)};
+	moves = step_moves(before, after);
+	s->items[s->n++] = (struct step){id, before, take_ptr(after), moves};
 	return 0;
 }
 
@@ -186,18 +195,6 @@ static int find_steps(struct apply *a, const struct apply_input *in, struct step
 		r = add_step(a, in, id, there ? in->rules->entries[at++] : NULL, ret);
 	}
 	return r;
-}
-
-static bool is_active(const struct compiled *c)
-{
-	return c && apply_rule_active(c);
-}
-
-bool step_moves(const struct step *s)
-{
-	bool before = is_active(s->before), after = is_active(s->after);
-
-	return before && after ? !part_same_place(s->before, s->after) : before || after;
 }
 
 /* ---- where the rules of a port are found ---- */
@@ -268,7 +265,7 @@ static void ports_clear(struct ports *p)
 
 static void add_ports(struct ports *p, const struct compiled *c)
 {
-	if (!is_active(c))
+	if (!apply_rule_active(c))
 		return;
 	for (int udp = 0; udp < 2; udp++)
 		if (c->rule->protocols & (udp ? RULE_UDP : RULE_TCP))
@@ -292,7 +289,7 @@ static int find_ports(const struct apply *a, const struct steps *s, struct ports
 	if (!ret->parts)
 		return -ENOMEM;
 	for (size_t i = 0; i < s->n; i++) {
-		if (!step_moves(&s->items[i]))
+		if (!s->items[i].moves)
 			continue;
 		add_ports(ret, s->items[i].before);
 		add_ports(ret, s->items[i].after);
@@ -395,25 +392,21 @@ static int take_bindings(struct apply *a, const struct steps *s)
 	for (size_t i = 0; i < s->n; i++) {
 		const struct step *step = &s->items[i];
 
-		if (!is_active(step->after))
+		if (!apply_rule_active(step->after))
 			continue;
 		step->after->binding =
-			step_moves(step) ? apply_take_id(&a->bindings) : step->before->binding;
+			step->moves ? apply_take_id(&a->bindings) : step->before->binding;
 		if (!step->after->binding)
 			return -ENOSPC;
 	}
 	return 0;
 }
 
-/* Those taken in vain. Packets may have seen them, where they do nothing. */
-static void leave_bindings(struct apply *a, const struct steps *s)
+/* Leaves a binding, which no new packet sees any more, to be reclaimed behind its matches. */
+static void leave_binding(struct apply *a, uint32_t id)
 {
-	for (size_t i = 0; i < s->n; i++) {
-		const struct step *step = &s->items[i];
-
-		if (is_active(step->after) && step->after->binding && step_moves(step))
-			apply_garbage_add(&a->garbage, GARBAGE_BINDING, step->after->binding, NULL);
-	}
+	a->bindings.used[id] = ID_LEAVING;
+	apply_garbage_add(&a->garbage, GARBAGE_BINDING, id, NULL);
 }
 
 /* What the rules do, in one bank. */
@@ -422,12 +415,12 @@ static void bind_rules(struct apply *a, const struct steps *s, int bank)
 	struct binding *bindings = datapath_bindings(a->datapath);
 
 	for (size_t i = 0; i < s->n; i++) {
-		const struct compiled *before = s->items[i].before, *after = s->items[i].after;
+		const struct step *step = &s->items[i];
 
-		if (before && before->binding)
-			bindings[before->binding].action[bank] = 0;
-		if (after && after->binding)
-			bindings[after->binding].action[bank] = after->action;
+		if (step->moves && step->before && step->before->binding)
+			bindings[step->before->binding].action[bank] = 0;
+		if (step->after && step->after->binding)
+			bindings[step->after->binding].action[bank] = step->after->action;
 	}
 }
 
@@ -435,15 +428,13 @@ static void bind_rules(struct apply *a, const struct steps *s, int bank)
 static void finish(struct apply *a, struct steps *s)
 {
 	for (size_t i = 0; i < s->n; i++) {
-		const struct compiled *before = s->items[i].before, *after = s->items[i].after;
+		const struct step *step = &s->items[i];
 
-		if (!before)
+		if (!step->before)
 			continue;
-		if (before->binding && (!after || after->binding != before->binding)) {
-			a->bindings.used[before->binding] = ID_LEAVING;
-			apply_garbage_add(&a->garbage, GARBAGE_BINDING, before->binding, NULL);
-		}
-		action_leave(a, before->action);
+		if (step->moves && step->before->binding)
+			leave_binding(a, step->before->binding);
+		action_leave(a, step->before->action);
 	}
 	chain_keep_matches(a);
 	a->written.n = 0;
@@ -498,10 +489,17 @@ static void take_back(struct apply *a, const struct steps *s)
 	for (size_t i = 0; i < a->written.n; i++)
 		garbage_dispose(a, &a->written.items[i]);
 	a->written.n = 0;
-	leave_bindings(a, s);
-	for (size_t i = 0; i < s->n; i++)
-		if (s->items[i].after && s->items[i].after->action)
-			a->actions.used[s->items[i].after->action] = ID_FREE;
+	for (size_t i = 0; i < s->n; i++) {
+		const struct step *step = &s->items[i];
+
+		if (!step->after)
+			continue;
+		/* Packets may have seen it, where it did nothing. */
+		if (step->moves && step->after->binding)
+			leave_binding(a, step->after->binding);
+		if (step->after->action)
+			a->actions.used[step->after->action] = ID_FREE;
+	}
 }
 
 static int write_actions(struct apply *a, const struct steps *s, struct diag *diag)

@@ -150,6 +150,20 @@ int chain_keep_matches(struct apply *a)
 	return 0;
 }
 
+/* The match of a node; `at` is what refers to that. */
+static int leave_node(struct apply *a, uint32_t *at)
+{
+	struct match_lists *l = &a->matches;
+	uint32_t place = *at;
+	struct match_node *node = &l->nodes[place - 1];
+	int r = apply_garbage_add(&a->garbage, GARBAGE_MATCH, node->binding, &node->key);
+
+	*at = node->next;
+	node->next = l->free;
+	l->free = place;
+	return r;
+}
+
 void chain_leave_match(struct apply *a, const struct match_key *key, uint32_t binding)
 {
 	struct match_lists *l = &a->matches;
@@ -157,32 +171,20 @@ void chain_leave_match(struct apply *a, const struct match_key *key, uint32_t bi
 
 	while (*at && memcmp(&l->nodes[*at - 1].key, key, sizeof(*key)) != 0)
 		at = &l->nodes[*at - 1].next;
-	if (*at) {
-		uint32_t node = *at;
-
-		*at = l->nodes[node - 1].next;
-		l->nodes[node - 1].next = l->free;
-		l->free = node;
-	}
-	apply_garbage_add(&a->garbage, GARBAGE_MATCH, binding, key);
+	if (*at)
+		leave_node(a, at);
+	else /* memory was short when it was written */
+		apply_garbage_add(&a->garbage, GARBAGE_MATCH, binding, key);
 }
 
 /* Before their shape: once its id is free, a match of this key may be another's. */
 static int leave_matches(struct apply *a, uint32_t shape)
 {
-	struct match_lists *l = &a->matches;
 	int r = 0;
 
-	while (l->first[shape]) {
-		uint32_t node = l->first[shape];
-
-		if (apply_garbage_add(&a->garbage, GARBAGE_MATCH, l->nodes[node - 1].binding,
-				      &l->nodes[node - 1].key) < 0)
+	while (a->matches.first[shape])
+		if (leave_node(a, &a->matches.first[shape]) < 0)
 			r = -ENOMEM;
-		l->first[shape] = l->nodes[node - 1].next;
-		l->nodes[node - 1].next = l->free;
-		l->free = node;
-	}
 	return r;
 }
 
@@ -259,7 +261,6 @@ static int compile_chain(struct apply *a, const struct compiled *const *rules, s
 {
 	_cleanup_(freep) struct part *parts = NULL;
 	size_t n_parts = 0;
-
 	int r;
 
 	for (size_t i = 0; i < n; i++)

@@ -449,17 +449,27 @@ int datapath_match_get(struct datapath *d, const struct match_key *key, uint32_t
 	return bpf_map_lookup_elem(bpf_map__fd(d->skeleton->maps.matches), key, ret_binding);
 }
 
-int datapath_match_bind(struct datapath *d, const struct match_key *key, uint32_t binding)
+/* Runs a program that is not attached over some data; what it returns. */
+static int run_with(struct datapath *d, enum datapath_program p, const void *data, size_t size)
 {
-	const struct match_bound bound = {*key, binding};
-	char packet[SWEEP_OFFSET + sizeof(bound)] = {0};
-	LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = packet, .data_size_in = sizeof(packet),
+	char packet[SWEEP_OFFSET + SWEEP_BATCH * sizeof(struct limit_source_key)] = {0};
+	LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = packet, .data_size_in = SWEEP_OFFSET + size,
 		    .repeat = 1);
 	int r;
 
-	memcpy(packet + SWEEP_OFFSET, &bound, sizeof(bound));
-	r = bpf_prog_test_run_opts(datapath_program_fd(d, PROGRAM_BIND_MATCH), &opts);
-	return r < 0 ? r : opts.retval ? 0 : -ENOENT;
+	if (size > sizeof(packet) - SWEEP_OFFSET)
+		return -EINVAL;
+	memcpy(packet + SWEEP_OFFSET, data, size);
+	r = bpf_prog_test_run_opts(datapath_program_fd(d, p), &opts);
+	return r < 0 ? r : (int)opts.retval;
+}
+
+int datapath_match_bind(struct datapath *d, const struct match_key *key, uint32_t binding)
+{
+	const struct match_bound bound = {*key, binding};
+	int r = run_with(d, PROGRAM_BIND_MATCH, &bound, sizeof(bound));
+
+	return r < 0 ? r : r ? 0 : -ENOENT;
 }
 
 int datapath_match_delete(struct datapath *d, const struct match_key *key)
@@ -703,16 +713,7 @@ int datapath_limit_source_next(struct datapath *d, const struct limit_source_key
 
 int datapath_sweep_sources(struct datapath *d, const struct limit_source_key *keys, size_t n)
 {
-	char packet[SWEEP_OFFSET + SWEEP_BATCH * sizeof(*keys)] = {0};
-	LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = packet,
-		    .data_size_in = SWEEP_OFFSET + n * sizeof(*keys), .repeat = 1);
-	int r;
-
-	if (n > SWEEP_BATCH)
-		return -EINVAL;
-	memcpy(packet + SWEEP_OFFSET, keys, n * sizeof(*keys));
-	r = bpf_prog_test_run_opts(datapath_program_fd(d, PROGRAM_SWEEP_SOURCES), &opts);
-	return r < 0 ? r : (int)opts.retval;
+	return run_with(d, PROGRAM_SWEEP_SOURCES, keys, n * sizeof(*keys));
 }
 
 int datapath_trace(struct datapath *d, uint32_t ifindex, const void *packet, size_t length,

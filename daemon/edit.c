@@ -40,7 +40,7 @@ static int each_place(struct apply *a, const struct compiled *c, place_fn f)
 {
 	int r = 1;
 
-	if (!c || !apply_rule_active(c))
+	if (!apply_rule_active(c))
 		return 1;
 	for (int udp = 0; r == 1 && udp < 2; udp++) {
 		struct place p = {.rule = c};
@@ -183,7 +183,7 @@ static int come_no_more(struct apply *a, const struct place *p)
 static void take_back(struct apply *a, const struct steps *s, size_t written)
 {
 	for (size_t i = 0; i < s->n; i++)
-		if (step_moves(&s->items[i]))
+		if (s->items[i].moves)
 			each_place(a, s->items[i].after, come_no_more);
 	for (size_t i = written; i < a->written.n; i++)
 		apply_garbage_add(&a->garbage, GARBAGE_MATCH, a->written.items[i].id,
@@ -207,7 +207,7 @@ static bool all_may_leave(struct apply *a, const struct steps *s)
 	for (size_t i = 0; i < s->n; i++) {
 		const struct compiled *before = s->items[i].before;
 
-		if (!step_moves(&s->items[i]) || !before || !apply_rule_active(before))
+		if (!s->items[i].moves || !apply_rule_active(before))
 			continue;
 		leaving += 2 * part_count(before); /* of two protocols */
 		if (leaving > EDIT_LEAVING_MAX || each_place(a, before, may_leave) != 1)
@@ -224,7 +224,7 @@ int edit_write(struct apply *a, const struct steps *s)
 	if (!a->started || !all_may_leave(a, s))
 		return 0;
 	for (size_t i = 0; r == 1 && i < s->n; i++)
-		if (step_moves(&s->items[i]))
+		if (s->items[i].moves)
 			r = each_place(a, s->items[i].after, come);
 	if (r != 1)
 		take_back(a, s, written);
@@ -234,7 +234,7 @@ int edit_write(struct apply *a, const struct steps *s)
 void edit_finish(struct apply *a, const struct steps *s)
 {
 	for (size_t i = 0; i < s->n; i++) {
-		if (!step_moves(&s->items[i]))
+		if (!s->items[i].moves)
 			continue;
 		each_place(a, s->items[i].before, leave);
 		each_place(a, s->items[i].after, come_for_good);
