@@ -152,3 +152,11 @@ int methods_refuse(struct call *call, int error, const struct diag *diag)
 		call, error_name(code),
 		json_pack("{s:o, s:o}", "message", varlink_text(message), "diagnostics", items));
 }
+
+int methods_refuse_counters(struct call *call, int error)
+{
+	_cleanup_(diag_clear) struct diag diag = {0};
+
+	diag_add(&diag, DIAG_FAILED, NULL, NULL, "the counters of the datapath cannot be read");
+	return methods_refuse(call, error, &diag);
+}

@@ -50,6 +50,8 @@ int methods_no_such_rule(struct call *call, const char *selector);
  * `error` (negative errno) when the diag is empty.
  */
 int methods_refuse(struct call *call, int error, const struct diag *diag);
+/* The same for counters that cannot be read. */
+int methods_refuse_counters(struct call *call, int error);
 
 /* methods-changes.c: the array `changes` of the answers; a new reference, NULL: out of memory. */
 json_t *methods_changes_pack(const struct changes *c);

@@ -50,14 +50,6 @@ static int rules_view(struct manager *m, const struct ruleset **ret, const struc
 	return *sums || (*ret)->n_entries == 0 ? 0 : -EIO;
 }
 
-static int refuse_sums(struct call *call, int error)
-{
-	_cleanup_(diag_clear) struct diag diag = {0};
-
-	diag_add(&diag, DIAG_FAILED, NULL, NULL, "the counters of the datapath cannot be read");
-	return methods_refuse(call, error, &diag);
-}
-
 int methods_list(struct call *call, json_t *parameters, void *userdata)
 {
 	const struct flow_sums *sums;
@@ -69,7 +61,7 @@ int methods_list(struct call *call, json_t *parameters, void *userdata)
 		return r;
 	r = rules_view(userdata, &rules, &sums);
 	if (r < 0)
-		return refuse_sums(call, r);
+		return methods_refuse_counters(call, r);
 	array = json_array();
 	for (size_t i = 0; i < rules->n_entries; i++)
 		if (json_array_append_new(array, entry_pack(userdata, i, sums)) < 0) {
@@ -117,7 +109,7 @@ int methods_show(struct call *call, json_t *parameters, void *userdata)
 		return r;
 	r = rules_view(userdata, &rules, &sums);
 	if (r < 0)
-		return refuse_sums(call, r);
+		return methods_refuse_counters(call, r);
 	entry = ruleset_find(rules, p.rule);
 	if (!entry)
 		return methods_no_such_rule(call, p.rule);
@@ -144,64 +136,74 @@ static int reply_change(struct call *call, int result, const char *selector,
 					  methods_changes_pack(c)));
 }
 
-int methods_add(struct call *call, json_t *parameters, void *userdata)
+typedef int (*change_fn)(struct manager *m, const struct rule_parameters *p, struct diag *diag,
+			 struct changes *changes);
+
+static int change_rule(struct call *call, json_t *parameters, struct manager *m,
+		       const struct parameter *table, change_fn change)
 {
 	_cleanup_(changes_clear) struct changes changes = {0};
 	_cleanup_(diag_clear) struct diag diag = {0};
 	struct rule_parameters p;
 	int r;
 
-	if (!methods_read_parameters(call, parameters, rule_parameters, &p, &r))
+	if (!methods_read_parameters(call, parameters, table, &p, &r))
 		return r;
-	r = manager_add_rule(userdata, p.rule, p.dry_run, &diag, &changes);
+	r = change(m, &p, &diag, &changes);
 	return reply_change(call, r, p.rule, &diag, &changes);
+}
+
+static int add(struct manager *m, const struct rule_parameters *p, struct diag *diag,
+	       struct changes *changes)
+{
+	return manager_add_rule(m, p->rule, p->dry_run, diag, changes);
+}
+
+static int remove_rule(struct manager *m, const struct rule_parameters *p, struct diag *diag,
+		       struct changes *changes)
+{
+	return manager_remove_rule(m, p->rule, p->dry_run, diag, changes);
+}
+
+static int replace(struct manager *m, const struct rule_parameters *p, struct diag *diag,
+		   struct changes *changes)
+{
+	return manager_replace_rule(m, p->rule, p->by, p->dry_run, diag, changes);
+}
+
+static int enable(struct manager *m, const struct rule_parameters *p, struct diag *diag,
+		  struct changes *changes)
+{
+	return manager_enable_rule(m, p->rule, true, p->dry_run, diag, changes);
+}
+
+static int disable(struct manager *m, const struct rule_parameters *p, struct diag *diag,
+		   struct changes *changes)
+{
+	return manager_enable_rule(m, p->rule, false, p->dry_run, diag, changes);
+}
+
+int methods_add(struct call *call, json_t *parameters, void *userdata)
+{
+	return change_rule(call, parameters, userdata, rule_parameters, add);
 }
 
 int methods_remove(struct call *call, json_t *parameters, void *userdata)
 {
-	_cleanup_(changes_clear) struct changes changes = {0};
-	_cleanup_(diag_clear) struct diag diag = {0};
-	struct rule_parameters p;
-	int r;
-
-	if (!methods_read_parameters(call, parameters, rule_parameters, &p, &r))
-		return r;
-	r = manager_remove_rule(userdata, p.rule, p.dry_run, &diag, &changes);
-	return reply_change(call, r, p.rule, &diag, &changes);
+	return change_rule(call, parameters, userdata, rule_parameters, remove_rule);
 }
 
 int methods_replace(struct call *call, json_t *parameters, void *userdata)
 {
-	_cleanup_(changes_clear) struct changes changes = {0};
-	_cleanup_(diag_clear) struct diag diag = {0};
-	struct rule_parameters p;
-	int r;
-
-	if (!methods_read_parameters(call, parameters, replace_parameters, &p, &r))
-		return r;
-	r = manager_replace_rule(userdata, p.rule, p.by, p.dry_run, &diag, &changes);
-	return reply_change(call, r, p.rule, &diag, &changes);
-}
-
-static int set_enabled(struct call *call, json_t *parameters, struct manager *m, bool enable)
-{
-	_cleanup_(changes_clear) struct changes changes = {0};
-	_cleanup_(diag_clear) struct diag diag = {0};
-	struct rule_parameters p;
-	int r;
-
-	if (!methods_read_parameters(call, parameters, rule_parameters, &p, &r))
-		return r;
-	r = manager_enable_rule(m, p.rule, enable, p.dry_run, &diag, &changes);
-	return reply_change(call, r, p.rule, &diag, &changes);
+	return change_rule(call, parameters, userdata, replace_parameters, replace);
 }
 
 int methods_enable(struct call *call, json_t *parameters, void *userdata)
 {
-	return set_enabled(call, parameters, userdata, true);
+	return change_rule(call, parameters, userdata, rule_parameters, enable);
 }
 
 int methods_disable(struct call *call, json_t *parameters, void *userdata)
 {
-	return set_enabled(call, parameters, userdata, false);
+	return change_rule(call, parameters, userdata, rule_parameters, disable);
 }

@@ -83,14 +83,6 @@ static json_t *flow_totals_pack(const struct manager_stats *s)
 			 rule_json_counter(s->flows_unassured));
 }
 
-static int refuse_stats(struct call *call, int error)
-{
-	_cleanup_(diag_clear) struct diag diag = {0};
-
-	diag_add(&diag, DIAG_FAILED, NULL, NULL, "the counters of the datapath cannot be read");
-	return methods_refuse(call, error, &diag);
-}
-
 int methods_stats(struct call *call, json_t *parameters, void *userdata)
 {
 	struct manager_stats s;
@@ -100,7 +92,7 @@ int methods_stats(struct call *call, json_t *parameters, void *userdata)
 		return r;
 	r = manager_stats(userdata, &s);
 	if (r < 0)
-		return refuse_stats(call, r);
+		return methods_refuse_counters(call, r);
 	return call_reply(
 		call, json_pack("{s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
 				"schema", METHODS_SCHEMA, "packets", rule_json_counter(s.packets),
@@ -235,10 +227,10 @@ int methods_status(struct call *call, json_t *parameters, void *userdata)
 		return r;
 	r = manager_stats(userdata, &stats);
 	if (r < 0)
-		return refuse_stats(call, r);
+		return methods_refuse_counters(call, r);
 	r = manager_status(userdata, &s);
 	if (r < 0)
-		return refuse_stats(call, r);
+		return methods_refuse_counters(call, r);
 	fill = fill_pack(&stats);
 	ports = port_fill_pack(&stats.port_fill);
 	return call_reply(
