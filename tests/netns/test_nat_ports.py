@@ -196,28 +196,26 @@ class TestCollisions:
                         talk.say()
             assert len(set(echo.seen(kind))) == 2
 
+    def assert_both_keep_it(self, net, version, kind, second, sport):
+        """A client's port towards one target, a second client's towards the other."""
+        with Echo(net.backend, BACKEND[version], 80) as backend, Echo(net.other, OTHER[version], 80) as other:
+            with Talk(net.client, kind, GATEWAY[version], 8180, CLIENT[version], sport) as one:
+                with Talk(net.client, kind, GATEWAY[version], 8181, second[version], sport) as two:
+                    for talk in (one, two, one, two):
+                        talk.say()
+            assert set(backend.seen(kind)) == set(other.seen(kind)) == {(GATEWAY_LAN[version], sport)}
+
     @FAMILIES
     @KINDS
     def test_one_port_to_two_destinations(self, net, version, kind):
         """No collision: both see the client's own port (RFC 4787, REQ-1, and RFC 5382, REQ-1)."""
-        with Echo(net.backend, BACKEND[version], 80) as backend, Echo(net.other, OTHER[version], 80) as other:
-            with Talk(net.client, kind, GATEWAY[version], 8180, CLIENT[version], 23300) as one:
-                with Talk(net.client, kind, GATEWAY[version], 8181, CLIENT[version], 23300) as two:
-                    one.say()
-                    two.say()
-                    one.say()
-            assert set(backend.seen(kind)) == set(other.seen(kind)) == {(GATEWAY_LAN[version], 23300)}
+        self.assert_both_keep_it(net, version, kind, CLIENT, 23300)
 
     @FAMILIES
     @KINDS
     def test_two_clients_to_two_destinations(self, net, version, kind):
         """RFC 7857, 3: two clients with one port, whose targets are not the same, both keep it."""
-        with Echo(net.backend, BACKEND[version], 80) as backend, Echo(net.other, OTHER[version], 80) as other:
-            with Talk(net.client, kind, GATEWAY[version], 8180, CLIENT[version], 23600) as one:
-                with Talk(net.client, kind, GATEWAY[version], 8181, CLIENT2[version], 23600) as two:
-                    for talk in (one, two, one, two):
-                        talk.say()
-            assert set(backend.seen(kind)) == set(other.seen(kind)) == {(GATEWAY_LAN[version], 23600)}
+        self.assert_both_keep_it(net, version, kind, CLIENT2, 23600)
 
     @FAMILIES
     @pytest.mark.parametrize("first, second, sport", [(TCP, UDP, 23700), (UDP, TCP, 23701)],
