@@ -4,7 +4,6 @@
 
 #include <ctype.h>
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -25,9 +24,9 @@ const char *const filter_states[FILTER_STATE_COUNT] = {
 static enum exit_code set_word(json_t *parameters, const char *key, const char *value,
 			       const char *const *words, size_t n_words, struct failure *f)
 {
-	char known[128] = "";
 	const char *closest;
-	size_t i, length = 0;
+	char known[128];
+	size_t i;
 
 	for (i = 0; i < n_words; i++)
 		if (strcasecmp(words[i], value) == 0) {
@@ -38,10 +37,7 @@ static enum exit_code set_word(json_t *parameters, const char *key, const char *
 	failure_set(f, CTL_USAGE, "unknown %s \"%s\"%s%s%s", key, value,
 		    closest ? "; did you mean \"" : "", closest ? closest : "",
 		    closest ? "\"?" : "");
-	for (i = 0; i < n_words && length < sizeof(known); i++)
-		length += (size_t)snprintf(known + length, sizeof(known) - length, "%s%s",
-					   i ? ", " : "", words[i]);
-	failure_hint(f, "it is one of %s", known);
+	failure_hint(f, "it is one of %s", words_join(words, n_words, ", ", known, sizeof(known)));
 	return CTL_USAGE;
 }
 

@@ -320,15 +320,15 @@ const char *options_format_name(enum output_format format)
 
 static enum exit_code refuse_format(const char *name, unsigned formats, struct failure *f)
 {
-	char known[64] = "";
-	size_t i, length = 0;
+	const char *names[OUTPUT_FORMAT_COUNT];
+	char known[64];
+	size_t n = 0;
 
-	for (i = 0; i < OUTPUT_FORMAT_COUNT; i++)
+	for (size_t i = 0; i < OUTPUT_FORMAT_COUNT; i++)
 		if (formats & 1u << i)
-			length += (size_t)snprintf(known + length, sizeof(known) - length, "%s%s",
-						   length ? ", " : "", format_names[i]);
+			names[n++] = format_names[i];
 	return failure_set(f, CTL_USAGE, "unknown output format \"%s\"; it is one of %s", name,
-			   known);
+			   words_join(names, n, ", ", known, sizeof(known)));
 }
 
 enum exit_code options_output(const struct options *o, unsigned formats, enum output_format *ret,

@@ -65,18 +65,15 @@ static enum exit_code read_all(const char *path, char **ret, struct failure *f)
 static enum exit_code refuse_format(const char *name, struct failure *f)
 {
 	const char *names[FORMATS_MOST], *closest;
-	char known[128] = "";
+	char known[128];
 	size_t n;
 
-	for (n = 0; import_formats[n].name && n < FORMATS_MOST; n++) {
+	for (n = 0; import_formats[n].name && n < FORMATS_MOST; n++)
 		names[n] = import_formats[n].name;
-		snprintf(known + strlen(known), sizeof(known) - strlen(known), "%s%s",
-			 n ? ", " : "", names[n]);
-	}
 	closest = words_closest(name, strlen(name), names, n);
 	return failure_set(f, CTL_USAGE, "unknown format \"%s\"%s%s%s; it is one of %s", name,
 			   closest ? ": did you mean \"" : "", closest ? closest : "",
-			   closest ? "\"" : "", known);
+			   closest ? "\"" : "", words_join(names, n, ", ", known, sizeof(known)));
 }
 
 /* The format that was named, NULL if none was. */

@@ -10,8 +10,7 @@
 #include "ctl/output-text.h"
 #include "shared/words.h"
 
-#define VERBS_MOST	64 /* names that one "did you mean" looks at */
-#define NAMES_LENGTH	128
+#define VERBS_MOST	64	    /* names that one "did you mean" looks at */
 #define GROUP_CONNTRACK "conntrack" /* the first word of the verbs that have two */
 #define FILTER		(OPTIONS_TUPLE | OPTIONS_FILTER)
 
@@ -309,20 +308,6 @@ static size_t collect_names(const char *group, const char *names[static VERBS_MO
 	return n;
 }
 
-/* "list, get or count" */
-static const char *join_names(const char *const *names, size_t n, char text[static NAMES_LENGTH])
-{
-	size_t length = 0;
-
-	for (size_t i = 0; i < n && length < NAMES_LENGTH; i++)
-		length += (size_t)snprintf(text + length, NAMES_LENGTH - length, "%s%s",
-					   i == 0      ? ""
-					   : i + 1 < n ? ", "
-						       : " or ",
-					   names[i]);
-	return text;
-}
-
 /* What nft(8), ip(8), conntrack(8) and shells call it. */
 static const char *translate_name(const char *word)
 {
@@ -347,7 +332,7 @@ static void refuse_words(const char *const *words, size_t n_words, struct failur
 	const char *names[VERBS_MOST], *closest;
 	const char *group = n_words > 0 && verb_is_group(words[0]) ? words[0] : NULL;
 	const char *unknown = n_words > (group ? 1 : 0) ? words[group ? 1 : 0] : NULL;
-	char text[NAMES_LENGTH];
+	char text[128];
 	size_t n;
 
 	n = collect_names(group, names);
@@ -358,7 +343,7 @@ static void refuse_words(const char *const *words, size_t n_words, struct failur
 		failure_set(f, CTL_USAGE, "no verb: what is to be done?");
 	else if (!unknown)
 		failure_set(f, CTL_USAGE, "%s needs a second word: %s", group,
-			    join_names(names, n, text));
+			    words_join(names, n, " or ", text, sizeof(text)));
 	else
 		failure_set(f, CTL_USAGE, "unknown verb \"%s%s%s\"%s%s%s", group ? group : "",
 			    group ? " " : "", unknown, closest ? "; did you mean \"" : "",

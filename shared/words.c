@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The nearest keyword, by Damerau-Levenshtein distance (optimal string alignment). */
+/* The nearest keyword, by Damerau-Levenshtein distance (optimal string alignment), and lists. */
 #include "shared/words.h"
 
 #include <ctype.h>
 #include <limits.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -90,4 +91,19 @@ const char *words_closest(const char *word, size_t length, const char *const *ca
 		}
 	}
 	return best;
+}
+
+const char *words_join(const char *const *words, size_t n, const char *last, char *buffer,
+		       size_t size)
+{
+	size_t length = 0;
+
+	*buffer = '\0';
+	for (size_t i = 0; i < n && length < size; i++) {
+		const char *before = i == 0 ? "" : i + 1 < n ? ", " : last;
+
+		length +=
+			(size_t)snprintf(buffer + length, size - length, "%s%s", before, words[i]);
+	}
+	return buffer;
 }

@@ -105,6 +105,18 @@ static void test_beginning_before_mistake(void **state)
 	assert_string_equal(words_closest("tcp-rts", 7, names, 3), "tcp-rst");
 }
 
+static void test_join(void **state)
+{
+	static const char *const names[] = {"list", "get", "count"};
+	char text[32];
+
+	assert_string_equal(words_join(names, 3, " or ", text, sizeof(text)), "list, get or count");
+	assert_string_equal(words_join(names, 3, ", ", text, sizeof(text)), "list, get, count");
+	assert_string_equal(words_join(names, 1, " or ", text, sizeof(text)), "list");
+	assert_string_equal(words_join(names, 0, " or ", text, sizeof(text)), "");
+	assert_string_equal(words_join(names, 3, " or ", text, 8), "list, g");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -114,6 +126,7 @@ int main(void)
 		cmocka_unit_test(test_length),
 		cmocka_unit_test(test_ambiguous_beginning),
 		cmocka_unit_test(test_beginning_before_mistake),
+		cmocka_unit_test(test_join),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
